@@ -1,0 +1,28 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "mlvpn-benchmarks",
+    dependencies: [
+        .package(name: "mlvpn-concentrator", path: ".."),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+    ],
+    targets: [
+        .target(
+            name: "BenchmarkKit",
+            dependencies: [.product(name: "TunnelTestKit", package: "mlvpn-concentrator")], swiftSettings: settings),
+        .executableTarget(
+            name: "netns-throughput",
+            dependencies: [
+                "BenchmarkKit",
+                .product(name: "TunnelTestKit", package: "mlvpn-concentrator"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
+    ]
+)

@@ -1,0 +1,133 @@
+// swift-tools-version:6.2
+import PackageDescription
+
+/// Every target of ours: Swift 6 mode, warnings are errors.
+let settings: [SwiftSetting] = [
+    .treatAllWarnings(as: .error),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "mlvpn-concentrator",
+    products: [
+        .executable(name: "mlvpnd", targets: ["mlvpnd"]),
+        .executable(name: "mlvpn-engine", targets: ["mlvpn-engine"]),
+        .executable(name: "mlvpn-control", targets: ["mlvpn-control"]),
+        .executable(name: "mlvpn-admin", targets: ["mlvpn-admin"]),
+        .executable(name: "mlvpn", targets: ["mlvpn"]),
+        // For Benchmarks/, a package of its own.
+        .executable(name: "link-emulator", targets: ["link-emulator"]),
+        .library(name: "TunnelTestKit", targets: ["TunnelTestKit"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+    ],
+    targets: [
+        // What Swift cannot import, and system libraries.
+        .target(name: "CLinux"),
+        .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
+        .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
+
+        // The protocol and the data plane's logic: no clock, no socket, no thread.
+        .target(name: "TunnelWire", swiftSettings: settings),
+        .target(name: "TunnelCrypto", dependencies: ["CSodium"], swiftSettings: settings),
+        .target(name: "TunnelModel", swiftSettings: settings),
+        .target(
+            name: "TunnelCore", dependencies: ["TunnelWire", "TunnelCrypto", "TunnelModel"], swiftSettings: settings),
+
+        // Linux, and the processes.
+        .target(
+            name: "LinuxSystem", dependencies: ["CLinux", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
+        .target(name: "FilterCompiler", dependencies: ["CPcap", "TunnelModel"], swiftSettings: settings),
+        .target(
+            name: "ProcessChannel",
+            dependencies: [
+                "CLinux", "LinuxSystem", "TunnelModel", .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: settings),
+        .target(
+            name: "Helper",
+            dependencies: [
+                "LinuxSystem", "ProcessChannel", "TunnelModel", .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: settings),
+        .target(
+            name: "Supervisor",
+            dependencies: [
+                "LinuxSystem", "ProcessChannel", "TunnelModel", "Helper",
+                .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: settings),
+        .target(
+            name: "Engine",
+            dependencies: [
+                "CLinux", "LinuxSystem", "ProcessChannel", "TunnelCore", "TunnelCrypto", "TunnelModel", "TunnelWire",
+                .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: settings),
+
+        // Definitions, history, API.
+        .target(
+            name: "Store",
+            dependencies: [
+                "TunnelModel", .product(name: "GRDB", package: "GRDB.swift"),
+                .product(name: "GRDBSQLite", package: "GRDB.swift"),
+            ],
+            // Symbolic links to db/: the schema is in the executable.
+            resources: [.embedInCode("SQL")], swiftSettings: settings),
+        .target(name: "AdminAPI", dependencies: ["TunnelModel"], swiftSettings: settings),
+        .target(
+            name: "Control",
+            dependencies: [
+                "AdminAPI", "FilterCompiler", "LinuxSystem", "ProcessChannel", "Store", "TunnelModel",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ], swiftSettings: settings),
+
+        // Thin mains.
+        .executableTarget(
+            name: "mlvpnd",
+            dependencies: ["Supervisor", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
+        .executableTarget(name: "mlvpn-engine", dependencies: ["Engine"], swiftSettings: settings),
+        .executableTarget(
+            name: "mlvpn-control",
+            dependencies: ["Control", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "mlvpn-admin",
+            dependencies: [
+                "AdminAPI", "TunnelModel",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+            ], swiftSettings: settings),
+        .executableTarget(
+            name: "mlvpn",
+            dependencies: [
+                "FilterCompiler", "Supervisor", "TunnelModel",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
+
+        // Tests.
+        .target(name: "CTestKit"),
+        .target(name: "TunnelTestKit", dependencies: ["CTestKit"], swiftSettings: settings),
+        .executableTarget(name: "link-emulator", dependencies: ["TunnelTestKit"], swiftSettings: settings),
+        .testTarget(
+            name: "TunnelTestKitTests", dependencies: ["TunnelTestKit", "link-emulator"], swiftSettings: settings),
+        .testTarget(name: "TunnelModelTests", dependencies: ["TunnelModel"], swiftSettings: settings),
+        .testTarget(
+            name: "FilterCompilerTests", dependencies: ["CPcap", "FilterCompiler", "TunnelModel"],
+            swiftSettings: settings),
+    ]
+)

@@ -1,0 +1,103 @@
+/// What a reload did, or would do.
+public struct ReloadReport: Codable, Equatable, Sendable {
+    public var added: [String] = []
+    public var changed: [String] = []
+    public var removed: [String] = []
+    public var unchanged: Int = 0
+    /// Tunnels whose rows cannot be run; what ran before goes on.
+    public var rejected: [Rejection] = []
+
+    public struct Rejection: Codable, Equatable, Sendable {
+        public var name: String
+        public var problems: [String]
+
+        public init(name: String, problems: [String]) {
+            self.name = name
+            self.problems = problems
+        }
+    }
+
+    public init() {}
+}
+
+/// What `POST /v1/reload` takes.
+public struct ReloadRequest: Codable, Equatable, Sendable {
+    /// Nil: all.
+    public var tunnels: [String]?
+    public var dryRun: Bool?
+
+    enum CodingKeys: String, CodingKey {
+        case tunnels
+        case dryRun = "dry_run"
+    }
+
+    public init(tunnels: [String]? = nil, dryRun: Bool? = nil) {
+        self.tunnels = tunnels
+        self.dryRun = dryRun
+    }
+}
+
+/// Rows of a query: `history` and `sql`.
+public struct Table: Codable, Equatable, Sendable {
+    public var columns: [String]
+    public var rows: [[JSONValue]]
+
+    public init(columns: [String], rows: [[JSONValue]]) {
+        self.columns = columns
+        self.rows = rows
+    }
+
+    /// The rows as objects, which is how `--json` gives them.
+    public var objects: [[String: JSONValue]] {
+        rows.map { Dictionary(zip(columns, $0)) { first, _ in first } }
+    }
+}
+
+/// What `POST /v1/sql` takes.
+public struct QueryRequest: Codable, Equatable, Sendable {
+    public var sql: String
+    public init(sql: String) { self.sql = sql }
+}
+
+/// A change of state, as it is streamed by `GET /v1/events`.
+public struct StateEvent: Codable, Equatable, Sendable {
+    /// ISO 8601, UTC.
+    public var at: String
+    public var tunnel: String
+    /// Nil: the tunnel itself.
+    public var link: String?
+    public var previous: String
+    public var state: String
+    public var reason: String
+
+    public init(at: String, tunnel: String, link: String?, previous: String, state: String, reason: String) {
+        self.at = at
+        self.tunnel = tunnel
+        self.link = link
+        self.previous = previous
+        self.state = state
+        self.reason = reason
+    }
+}
+
+/// `GET /v1/healthz`.
+public struct Health: Codable, Equatable, Sendable {
+    /// `ok`, or `degraded` while the engine gives no sign of life.
+    public var status: String
+    public var engineRunning: Bool
+    public var tunnels: Int
+    public var version: String
+
+    enum CodingKeys: String, CodingKey {
+        case status
+        case engineRunning = "engine_running"
+        case tunnels, version
+    }
+
+    public init(status: String, engineRunning: Bool, tunnels: Int, version: String) {
+        self.status = status
+        self.engineRunning = engineRunning
+        self.tunnels = tunnels
+        self.version = version
+    }
+}

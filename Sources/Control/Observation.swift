@@ -1,0 +1,153 @@
+import AdminAPI
+import LinuxSystem
+import ProcessChannel
+import Store
+import TunnelModel
+
+// What the engine shows becomes history, and events for those who follow them.
+
+extension TunnelDirectory {
+    /// Reads the engine's events and hands them on.
+    func drainEngineEvents() {
+        let batch = state.events(after: eventsRead)
+        eventsRead = batch.read
+        if batch.lost > 0 {
+            logger.warning("\(batch.lost) events of the engine were overwritten before they could be read")
+        }
+        var history: [HistoryEvent] = []
+        for event in batch.events {
+            guard let (entry, link) = subject(of: event) else { continue }
+            if let link { history += historyEvents(event, entry, link) }
+            hub.publish(stateEvent(event, entry, link))
+        }
+        recorder.append(history, eventsRead: eventsRead)
+    }
+
+    /// Once a second: whatever the events did not tell is taken from the state map, and the batch is written.
+    func tick(now: Int64) async {
+        drainEngineEvents()
+        let alive = state.header.heartbeat
+        if alive > 0, now - alive <= HistoryWriter.silence { reconcile(now: now) }
+        if await recorder.flush(alive: alive, now: now) { known = known.mapValues { _ in .unknown } }
+    }
+
+    /// A state that history does not have: its event was lost, or is of a time that nobody saw.
+    private func reconcile(now: Int64) {
+        var history: [HistoryEvent] = []
+        for entry in entries.values where entry.definition.enabled {
+            for (name, slot) in entry.linkSlots {
+                guard let record = state.link(slot), let current = record.linkState.map(HistoryState.init) else { continue }
+                let subject = entry.subject(name)
+                let before = known[subject] ?? .unknown
+                guard current.isUp || before.isUp, current != before else { continue }
+                let at = before == .unknown ? now : min(max(record.since, 0), now)
+                known[subject] = current
+                history.append(
+                    HistoryEvent(
+                        subject, at: at,
+                        .changed(
+                            from: before, to: current, lastHeard: record.lastHeard > 0 ? record.lastHeard : nil,
+                            reason: LinkReason(rawValue: record.reason)?.word ?? "")))
+            }
+        }
+        recorder.append(history)
+    }
+
+    private func subject(of event: StateMap.Event) -> (TunnelEntry, LinkName?)? {
+        guard let entry = entry(at: event.slot) else { return nil }
+        if event.kind == 2 { return (entry, nil) }
+        return entry.linkSlots.first { $0.value == event.linkSlot }.map { (entry, $0.key) }
+    }
+
+    private func historyEvents(_ event: StateMap.Event, _ entry: TunnelEntry, _ link: LinkName) -> [HistoryEvent] {
+        guard let next = LinkState(rawValue: event.state), let previous = LinkState(rawValue: event.previousState)
+        else { return [] }
+        let subject = entry.subject(link)
+        let reason = LinkReason(rawValue: event.reason) ?? .none
+        let from = HistoryState(previous)
+        switch reason {
+        case .shutdown, .reconfigured:
+            known[subject] = .unknown
+            let stopped = HistoryEvent(subject, at: event.time, .stopped(from: from, reason: reason.word))
+            guard reason == .reconfigured, entry.definition.enabled,
+                let definition = entry.definition.links.first(where: { $0.name == link })
+            else { return [stopped] }
+            let grace = Int64(entry.definition.timeout(of: definition)) * 1000
+            return [stopped, HistoryEvent(subject, at: event.time, .defined(grace: grace))]
+        default:
+            known[subject] = HistoryState(next)
+            return [
+                HistoryEvent(
+                    subject, at: event.time,
+                    .changed(
+                        from: from, to: HistoryState(next), lastHeard: event.lastHeard > 0 ? event.lastHeard : nil,
+                        reason: reason.word))
+            ]
+        }
+    }
+
+    private func stateEvent(_ event: StateMap.Event, _ entry: TunnelEntry, _ link: LinkName?) -> StateEvent {
+        func word(_ state: UInt8) -> String { LinkState(rawValue: state)?.word ?? "unknown" }
+        return StateEvent(
+            at: Timestamp.text(event.time), tunnel: entry.definition.name.text, link: link?.text,
+            previous: word(event.previousState), state: word(event.state),
+            reason: LinkReason(rawValue: event.reason)?.word ?? "")
+    }
+
+    /// Every ten seconds: adds what each link shows to the minute's sums.
+    func sample() {
+        for entry in entries.values where entry.definition.enabled {
+            for (name, slot) in entry.linkSlots {
+                guard let record = state.link(slot) else { continue }
+                samples[entry.subject(name), default: SampleSum()].add(record)
+            }
+        }
+    }
+
+    /// Every minute: what has been summed up.
+    func takeSamples() -> [LinkSample] {
+        defer { samples = [:] }
+        return samples.map { $1.sample(of: $0) }
+    }
+}
+
+/// Some looks at one link.
+struct SampleSum: Sendable {
+    private var count: Int64 = 0
+    private var roundTrips: Int64 = 0
+    private var roundTripSum: Int64 = 0
+    private var lossSum: Int64 = 0
+    private var txTotal: Int64 = 0
+    private var rxTotal: Int64 = 0
+
+    mutating func add(_ record: StateMap.LinkRecord) {
+        txTotal = Int64(clamping: record.txBytes)
+        rxTotal = Int64(clamping: record.rxBytes)
+        guard record.linkState?.isUp ?? false else { return }
+        count += 1
+        lossSum += Int64(min(record.lossPermille, 1000))
+        if record.smoothedRTT > 0 {
+            roundTrips += 1
+            roundTripSum += Int64(record.smoothedRTT)
+        }
+    }
+
+    func sample(of subject: LinkSubject) -> LinkSample {
+        LinkSample(
+            subject: subject, txTotal: txTotal, rxTotal: rxTotal, samples: count,
+            srttMicroseconds: roundTrips > 0 ? roundTripSum / roundTrips : nil,
+            lossPermille: count > 0 ? lossSum / count : nil)
+    }
+}
+
+extension HistoryState {
+    init(_ state: LinkState) {
+        switch state {
+        case .down: self = .down
+        case .connecting: self = .connecting
+        case .up: self = .up
+        case .lossy: self = .lossy
+        case .slow: self = .slow
+        }
+    }
+}

@@ -1,0 +1,90 @@
+import Logging
+import Store
+import Synchronization
+
+/// Collects history and writes it, a batch a second.
+actor Recorder {
+    private let store: Store
+    private let writer: HistoryWriter
+    private let retention: Retention
+    private let logger: Logger
+    private let pending = Mutex(Pending())
+    private var isFailing = false
+    private let instance: String
+
+    private struct Pending {
+        var events: [HistoryEvent] = []
+        var eventsRead: UInt64 = 0
+    }
+
+    /// Events that wait at most while the database cannot be written; beyond, the oldest are lost.
+    private static let maximumPending = 200_000
+
+    /// - Parameter instance: which daemon this is: the same after a restart of control alone.
+    init(store: Store, instance: String, retention: Retention, logger: Logger) {
+        self.store = store
+        self.instance = instance
+        self.retention = retention
+        self.logger = logger
+        writer = HistoryWriter(store)
+    }
+
+    /// Takes up history where it ended; how many of the engine's events it has already.
+    func begin(now: Int64) throws(StoreError) -> UInt64 {
+        let eventsRead = try writer.begin(instance: instance, now: now)
+        pending.withLock { $0.eventsRead = max($0.eventsRead, eventsRead) }
+        return eventsRead
+    }
+
+    /// In order, from anywhere.
+    nonisolated func append(_ events: [HistoryEvent], eventsRead: UInt64? = nil) {
+        pending.withLock {
+            $0.events += events
+            if let eventsRead { $0.eventsRead = eventsRead }
+            if $0.events.count > Self.maximumPending { $0.events.removeFirst($0.events.count - Self.maximumPending) }
+        }
+    }
+
+    /// Writes the batch. What cannot be written now is kept for the next time.
+    ///
+    /// - Returns: whether the data plane fell silent: nothing is known of any link now.
+    func flush(alive: Int64, now: Int64) -> Bool {
+        let batch = pending.withLock { pending in
+            defer { pending.events = [] }
+            return pending
+        }
+        do throws(StoreError) {
+            let hasLostSight = try writer.record(
+                batch.events, eventsRead: batch.eventsRead, alive: alive, now: now)
+            if isFailing { logger.notice("history is being written again") }
+            isFailing = false
+            return hasLostSight
+        } catch {
+            pending.withLock { $0.events = batch.events + $0.events }
+            if !isFailing { logger.error("history cannot be written, and is kept until it can: \(error)") }
+            isFailing = true
+            return false
+        }
+    }
+
+    func record(_ samples: [LinkSample], now: Int64) {
+        do throws(StoreError) {
+            try store.record(samples, counters: Self.number(of: instance), now: now)
+        } catch {
+            logger.error("traffic cannot be recorded: \(error)")
+        }
+    }
+
+    func rollUp(now: Int64) {
+        do throws(StoreError) { try store.rollUp(retention, now: now) } catch {
+            logger.error("history cannot be summed up: \(error)")
+        }
+    }
+
+    /// Tells one instance's counters from another's (FNV-1a).
+    private static func number(of instance: String) -> Int64 {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in instance.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
+        return Int64(bitPattern: hash)
+    }
+}

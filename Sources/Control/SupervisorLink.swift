@@ -1,0 +1,124 @@
+import Glibc
+import LinuxSystem
+import ProcessChannel
+import Synchronization
+
+/// What comes from the processes around.
+enum SupervisorEvent: Sendable {
+    case notice(ControlNotice)
+    /// The engine has written events to the state map.
+    case engineEvents
+    /// The supervisor is gone, or the channel is of no more use: this process ends.
+    case ended(String)
+}
+
+/// The channel to the supervisor. One thread owns it and waits for it; everyone may send.
+final class SupervisorLink: Sendable {
+    /// What the supervisor gives at the start.
+    struct Welcome: ~Copyable {
+        var link: SupervisorLink
+        var state: MappedState
+        /// Bound and listening.
+        var listener: OwnedDescriptor
+    }
+
+    let events: AsyncStream<SupervisorEvent>
+    private let continuation: AsyncStream<SupervisorEvent>.Continuation
+    private let outgoing = Mutex<[ControlRequest]>([])
+    private let wake: EventFD
+    private let engineEvents: EventFD
+
+    /// Waits for the supervisor's welcome, at most 10 seconds.
+    static func connect(_ descriptor: consuming OwnedDescriptor) throws -> Welcome {
+        let channel = Channel(descriptor)
+        while true {
+            var poll = pollfd(fd: channel.raw, events: Int16(POLLIN), revents: 0)
+            let ready = Glibc.poll(&poll, 1, 10_000)
+            if ready == 0 { throw ControlError("the supervisor said nothing for 10 seconds; mlvpnd starts this program") }
+            if ready < 0 && errno != EINTR { throw ControlError("wait for the supervisor: \(String(cString: strerror(errno)))") }
+            guard var received = try channel.receive(ControlNotice.self) else { continue }
+            guard received.message == .welcome, let map = received.descriptors.take(),
+                let listener = received.descriptors.take(), let events = received.descriptors.take()
+            else { throw ControlError("the supervisor's first message is no welcome") }
+            let base = try MemoryFile.map(map.raw, size: StateMap.size, writable: false)
+            let link = SupervisorLink(engineEvents: EventFD(adopting: events), wake: try EventFD())
+            try link.start(channel)
+            return Welcome(link: link, state: MappedState(base: base), listener: listener)
+        }
+    }
+
+    private init(engineEvents: consuming EventFD, wake: consuming EventFD) {
+        self.engineEvents = engineEvents
+        self.wake = wake
+        (events, continuation) = AsyncStream.makeStream()
+    }
+
+    /// Sends, in order, from any thread.
+    func send(_ request: ControlRequest) {
+        outgoing.withLock { $0.append(request) }
+        wake.signal()
+    }
+
+    private func start(_ channel: Channel) throws {
+        let argument = Unmanaged.passRetained(ThreadStart(link: self, channel: channel))
+        var thread = pthread_t()
+        let result = pthread_create(
+            &thread, nil,
+            { argument in
+                guard let argument else { return nil }
+                let start = Unmanaged<ThreadStart>.fromOpaque(argument).takeRetainedValue()
+                start.link.run(start.channel)
+                return nil
+            }, argument.toOpaque())
+        guard result == 0 else {
+            argument.release()
+            throw ControlError("start the supervisor's thread: \(String(cString: strerror(result)))")
+        }
+        pthread_detach(thread)
+    }
+
+    /// The thread: sends what waits, hands on what comes.
+    private func run(_ channel: Channel) {
+        do {
+            while true {
+                for request in outgoing.withLock({ queue in
+                    defer { queue = [] }
+                    return queue
+                }) { try channel.send(request) }
+                try channel.flush()
+                var polls = [
+                    pollfd(fd: channel.raw, events: Int16(POLLIN | (channel.wantsWrite ? POLLOUT : 0)), revents: 0),
+                    pollfd(fd: engineEvents.raw, events: Int16(POLLIN), revents: 0),
+                    pollfd(fd: wake.raw, events: Int16(POLLIN), revents: 0),
+                ]
+                _ = poll(&polls, nfds_t(polls.count), -1)
+                wake.drain()
+                while let received = try channel.receive(ControlNotice.self) {
+                    continuation.yield(.notice(received.message))
+                }
+                // After the notices: they say whose events these are.
+                if engineEvents.drain() > 0 { continuation.yield(.engineEvents) }
+            }
+        } catch {
+            continuation.yield(.ended("\(error)"))
+            continuation.finish()
+        }
+    }
+}
+
+/// Hands the channel over to its thread; only that one uses it from then on.
+private final class ThreadStart {
+    let link: SupervisorLink
+    let channel: Channel
+
+    init(link: SupervisorLink, channel: Channel) {
+        self.link = link
+        self.channel = channel
+    }
+}
+
+/// What keeps control from starting or going on.
+struct ControlError: Error, CustomStringConvertible {
+    var description: String
+    init(_ description: String) { self.description = description }
+}

@@ -1,0 +1,274 @@
+import AdminAPI
+import LinuxSystem
+import Logging
+import ProcessChannel
+import Store
+import TunnelModel
+
+/// Brings what runs in line with what is defined: reads definitions from the store, sends them to the supervisor, and
+/// knows what became of them.
+///
+/// A definition's generation is its version in the database: a restart of control changes nothing that runs.
+actor TunnelDirectory {
+    let store: Store
+    let state: StateReader
+    let recorder: Recorder
+    let hub: EventHub
+    let logger: Logger
+    private let send: @Sendable (ControlRequest) -> Void
+
+    var entries: [Int64: TunnelEntry] = [:]
+    /// Whose a place in the state map is.
+    private var owners: [Slot: Int64] = [:]
+    /// Rows that never made a tunnel.
+    private(set) var rejected: [RejectedTunnel] = []
+    /// The state that history has for a link.
+    var known: [LinkSubject: HistoryState] = [:]
+    var samples: [LinkSubject: SampleSum] = [:]
+    var eventsRead: UInt64 = 0
+    private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
+
+    init(
+        store: Store, state: StateReader, recorder: Recorder, hub: EventHub, logger: Logger,
+        send: @escaping @Sendable (ControlRequest) -> Void
+    ) {
+        self.store = store
+        self.state = state
+        self.recorder = recorder
+        self.hub = hub
+        self.logger = logger
+        self.send = send
+    }
+
+    /// Reads every definition and sends it. What the supervisor runs beyond these, it ends.
+    func start(eventsRead: UInt64) throws(StoreError) {
+        self.eventsRead = eventsRead
+        known = try store.currentStates()
+        let report = try reload(names: nil, dryRun: false)
+        send(.ready)
+        logger.notice(
+            "definitions loaded", metadata: ["tunnels": "\(entries.count)", "rejected": "\(report.rejected.count)"])
+    }
+
+    /// Compares the database with what was applied, and applies what differs.
+    ///
+    /// - Parameter names: nil for all.
+    func reload(names: Set<String>?, dryRun: Bool) throws(StoreError) -> ReloadReport {
+        let loaded = try store.definitions()
+        var report = ReloadReport()
+        var accepted: [(StoredTunnel, CompiledTunnel)] = []
+        var refused = loaded.rejected
+        for tunnel in loaded.tunnels {
+            do throws(StoreError) {
+                accepted.append((tunnel, try CompiledTunnel(compiling: tunnel.definition)))
+            } catch .refused(let problems) {
+                refused.append(RejectedTunnel(id: tunnel.id, name: tunnel.definition.name.text, problems: problems))
+            }
+        }
+        func isAsked(_ name: String, _ id: Int64) -> Bool {
+            guard let names else { return true }
+            return names.contains(name) || entries[id].map { names.contains($0.definition.name.text) } ?? false
+        }
+        if let names {
+            let there = Set(loaded.tunnels.map(\.definition.name.text) + refused.map(\.name))
+                .union(entries.values.map(\.definition.name.text))
+            if let missing = names.subtracting(there).min() { throw .noSuchTunnel(missing) }
+        }
+        // First what goes away: its interface or port may be wanted by another.
+        let present = Set(loaded.tunnels.map(\.id) + refused.map(\.id))
+        for (id, entry) in entries.sorted(by: { $0.key < $1.key })
+        where !present.contains(id) && isAsked(entry.definition.name.text, id) {
+            report.removed.append(entry.definition.name.text)
+            if !dryRun { forget(id) }
+        }
+        for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
+            switch entries[tunnel.id] {
+            case nil: report.added.append(tunnel.definition.name.text)
+            case let entry? where entry.definition != tunnel.definition: report.changed.append(tunnel.definition.name.text)
+            default: report.unchanged += 1
+            }
+            if !dryRun { try apply(tunnel, compiled) }
+        }
+        report.rejected = refused.filter { isAsked($0.name, $0.id) }.map {
+            .init(name: $0.name, problems: $0.problems.map(\.description))
+        }
+        if !dryRun { note(rejected: refused) }
+        return report
+    }
+
+    /// Stores a new tunnel and runs it.
+    func add(_ change: TunnelChange, uid: UInt32?, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
+        let definition: TunnelDefinition
+        do throws(DefinitionError) {
+            definition = try change.newTunnel(interfaces: try interfaces())
+        } catch {
+            throw .refused([error])
+        }
+        if dryRun {
+            var problems = try store.problems(of: definition)
+            do { _ = try CompiledTunnel(compiling: definition) } catch .refused(let more) { problems += more }
+            if !problems.isEmpty { throw .refused(problems) }
+            return StoredTunnel(id: 0, version: 0, definition: definition)
+        }
+        let compiled = try CompiledTunnel(compiling: definition)
+        let stored = try store.add(definition, by: Change(uid: uid, action: "add-tunnel"))
+        try await applyAndWait(stored, compiled)
+        return stored
+    }
+
+    /// Changes a tunnel and applies the change to it alone.
+    func change(
+        _ name: String, expectedVersion: Int64?, by change: Change,
+        _ edit: (inout TunnelDefinition, Set<String>) throws -> Void
+    ) async throws(StoreError) -> StoredTunnel {
+        let interfaces = try store.interfaces()
+        var compiled: CompiledTunnel?
+        let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
+            try edit(&definition, interfaces)
+            compiled = try CompiledTunnel(compiling: definition)
+        }
+        if let compiled { try await applyAndWait(stored, compiled) }
+        return stored
+    }
+
+    func remove(_ name: String, expectedVersion: Int64?, uid: UInt32?) throws(StoreError) {
+        let id = try store.remove(name, expectedVersion: expectedVersion, by: Change(uid: uid, action: "remove-tunnel"))
+        rejected.removeAll { $0.id == id }
+        forget(id)
+    }
+
+    /// What the supervisor says.
+    func handle(_ notice: ControlNotice) {
+        switch notice {
+        case .assigned(let id, let generation, let slot, let linkSlots):
+            guard entries[id] != nil else { return }
+            owners = owners.filter { $0.value != id }
+            owners[slot] = id
+            entries[id]?.slot = slot
+            entries[id]?.linkSlots = Dictionary(linkSlots.map { ($0.link, $0.slot) }) { first, _ in first }
+            entries[id]?.acknowledged = generation
+            wakeWaiters { $0 == id && $1 <= generation }
+        case .problem(let id, let link, let text):
+            guard let entry = entries[id] else { return }
+            let place = link.map { "tunnel \(entry.definition.name), link \($0)" } ?? "tunnel \(entry.definition.name)"
+            logger.info("\(place): \(text ?? "works again")")
+            if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.problem = text }
+        case .reload:
+            do throws(StoreError) {
+                let report = try reload(names: nil, dryRun: false)
+                logger.notice(
+                    "reloaded",
+                    metadata: [
+                        "added": "\(report.added.count)", "changed": "\(report.changed.count)",
+                        "removed": "\(report.removed.count)", "rejected": "\(report.rejected.count)",
+                    ])
+            } catch {
+                logger.error("reload: \(error)")
+            }
+        case .engineStarted(let count): logger.info("engine started", metadata: ["count": "\(count)"])
+        case .removed, .welcome, .stopping, .standalone: break
+        }
+    }
+
+    /// By name; nil for all.
+    func snapshots(of name: String? = nil) throws(StoreError) -> [TunnelSnapshot] {
+        let chosen = entries.values.filter { name == nil || $0.definition.name.text == name }
+        if let name, chosen.isEmpty && !rejected.contains(where: { $0.name == name }) { throw .noSuchTunnel(name) }
+        return chosen.sorted { $0.definition.name < $1.definition.name }.map { entry in
+            TunnelSnapshot(
+                entry: entry, record: entry.slot.flatMap(state.tunnel),
+                links: entry.definition.links.map { ($0, entry.linkSlots[$0.name].flatMap(state.link)) })
+        }
+    }
+
+    func entry(at slot: Slot) -> TunnelEntry? { owners[slot].flatMap { entries[$0] } }
+
+    private func interfaces() throws(DefinitionError) -> Set<String> {
+        do { return try store.interfaces() } catch { throw DefinitionError("", error.description) }
+    }
+
+    private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {
+        var stored = stored
+        let old = entries[stored.id]
+        if let old, old.definition != stored.definition, stored.version <= old.stored.version {
+            // Back from a backup: a generation is never used again for something else.
+            stored.version = try store.raiseVersion(of: stored.id, above: old.stored.version)
+        }
+        if let old, old.definition.name != stored.definition.name {
+            try store.renameHistory(from: old.definition.name.text, to: stored.definition.name.text)
+        }
+        var entry = old ?? TunnelEntry(stored: stored)
+        let isSame = old?.definition == stored.definition
+        entry.stored = stored
+        entry.rejected = []
+        entry.linkProblems = entry.linkProblems.filter { name, _ in
+            stored.definition.links.contains { $0.name == name }
+        }
+        entries[stored.id] = entry
+        if isSame { return }
+        remember(old?.definition, becomes: entry)
+        send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled))
+    }
+
+    /// Applies, and waits until the supervisor has taken it up, at most 2 seconds.
+    private func applyAndWait(_ stored: StoredTunnel, _ compiled: CompiledTunnel) async throws(StoreError) {
+        rejected.removeAll { $0.id == stored.id }
+        try apply(stored, compiled)
+        guard let entry = entries[stored.id], entry.acknowledged < entry.generation, entry.definition.enabled else {
+            return
+        }
+        let (id, generation) = (stored.id, entry.generation)
+        let timeout = Task {
+            try await Task.sleep(for: .seconds(2))
+            self.wakeWaiters { $0 == id && $1 == generation }
+        }
+        await withCheckedContinuation { waiters.append((id, generation, $0)) }
+        timeout.cancel()
+    }
+
+    private func wakeWaiters(_ isMeant: (Int64, UInt64) -> Bool) {
+        for waiter in waiters where isMeant(waiter.id, waiter.generation) { waiter.continuation.resume() }
+        waiters.removeAll { isMeant($0.id, $0.generation) }
+    }
+
+    private func forget(_ id: Int64) {
+        guard let entry = entries.removeValue(forKey: id) else { return }
+        let now = Clock.wallMilliseconds()
+        recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
+        for link in entry.definition.links { known[entry.subject(link.name)] = nil }
+        send(.remove(id: id))
+        wakeWaiters { waiting, _ in waiting == id }
+    }
+
+    private func note(rejected all: [RejectedTunnel]) {
+        rejected = all.filter { entries[$0.id] == nil }
+        for tunnel in all {
+            entries[tunnel.id]?.rejected = tunnel.problems
+            logger.error(
+                "tunnel \(quoted(tunnel.name)) cannot be run as it stands in the database",
+                metadata: ["problems": "\(tunnel.problems.map(\.description).joined(separator: "; "))"])
+        }
+    }
+
+    /// Tells history what a change of definition means to it.
+    private func remember(_ old: TunnelDefinition?, becomes entry: TunnelEntry) {
+        let now = Clock.wallMilliseconds()
+        let new = entry.definition
+        var events: [HistoryEvent] = []
+        for link in old?.links ?? [] where !new.links.contains(where: { $0.name == link.name }) {
+            let subject = entry.subject(link.name)
+            known[subject] = nil
+            events.append(HistoryEvent(subject, at: now, .removed))
+        }
+        for link in new.links {
+            let subject = entry.subject(link.name)
+            if let old, old.name != new.name {
+                known[subject] = known.removeValue(forKey: LinkSubject(tunnel: old.name.text, link: link.name.text))
+            }
+            let grace = Int64(new.timeout(of: link)) * 1000
+            events.append(HistoryEvent(subject, at: now, new.enabled ? .defined(grace: grace) : .disabled))
+            if !new.enabled { known[subject] = .unknown }
+        }
+        recorder.append(events)
+    }
+}

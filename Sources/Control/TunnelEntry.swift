@@ -1,0 +1,64 @@
+import ProcessChannel
+import Store
+import TunnelModel
+
+/// One tunnel as control knows it: what it was told to be, and where its state is found.
+struct TunnelEntry: Sendable {
+    /// In force, or about to be.
+    var stored: StoredTunnel
+    /// The state map's places, once the supervisor has given them.
+    var slot: Slot?
+    var linkSlots: [LinkName: Slot] = [:]
+    /// The generation that the supervisor has acknowledged.
+    var acknowledged: UInt64 = 0
+    /// What keeps it, or a link of it, from working.
+    var problem: String?
+    var linkProblems: [LinkName: String] = [:]
+    /// What is wrong with its rows, which were changed since; the definition above stays in force.
+    var rejected: [DefinitionError] = []
+
+    var definition: TunnelDefinition { stored.definition }
+    var generation: UInt64 { UInt64(clamping: stored.version) }
+
+    func subject(_ link: LinkName) -> LinkSubject {
+        LinkSubject(tunnel: definition.name.text, link: link.text)
+    }
+}
+
+/// A tunnel and what the engine shows of it, at one time.
+struct TunnelSnapshot: Sendable {
+    var entry: TunnelEntry
+    /// Nil while it has no place in the state map.
+    var record: StateMap.TunnelRecord?
+    /// In the order of the definition.
+    var links: [(definition: LinkDefinition, record: StateMap.LinkRecord?)]
+
+    var definition: TunnelDefinition { entry.definition }
+
+    /// `up`, `down` or `disabled`.
+    var state: String {
+        guard definition.enabled else { return "disabled" }
+        return links.contains { $0.record?.linkState?.isUp ?? false } ? "up" : "down"
+    }
+
+    func state(of link: StateMap.LinkRecord?) -> LinkState {
+        definition.enabled ? link?.linkState ?? .down : .down
+    }
+}
+
+extension CompiledTunnel {
+    /// With its filters compiled, or everything that is wrong with them.
+    init(compiling definition: TunnelDefinition) throws(StoreError) {
+        var programs: [[BPFInstruction]] = []
+        var problems: [DefinitionError] = []
+        for filter in definition.filters {
+            do throws(DefinitionError) {
+                programs.append(try compileFilter(filter.expression, definition.device))
+            } catch {
+                problems.append(error)
+            }
+        }
+        if !problems.isEmpty { throw .refused(problems) }
+        self.init(definition: definition, filterPrograms: programs)
+    }
+}

@@ -1,0 +1,67 @@
+import CLinux
+import Glibc
+import ProcessChannel
+import TunnelCore
+import TunnelModel
+
+/// What the engine keeps of a link in the state map, so that its successor goes on with it.
+struct LinkResume {
+    static let layout: UInt64 = 0x4c49_4e4b_0000_0000 | UInt64(MemoryLayout<LinkSession>.size)
+    var layout: UInt64
+    /// Names the tunnel, the link, the key and the role: another value is another session.
+    var identity: UInt64
+    var session: LinkSession
+}
+
+/// What the engine keeps of a tunnel in the state map.
+struct TunnelResume {
+    static let layout: UInt64 = 0x5455_4e4c_0000_0001
+    var layout: UInt64
+    var identity: UInt64
+    var nextDataSequence: UInt64
+}
+
+/// One link at work. Lives at a fixed place in its tunnel; only the tunnel's worker touches it.
+struct LinkRuntime {
+    let slot: Slot
+    /// In the state map.
+    let record: UnsafeMutablePointer<StateMap.LinkRecord>
+    let session: UnsafeMutablePointer<LinkSession>
+    /// -1: no socket yet.
+    var socket: Int32 = -1
+    /// Where our datagrams are sent from: the address that the peer's came to, where the socket is bound to the wildcard.
+    var local = clinux_address()
+    var run: SendRun
+    var usesSegmentation = false
+    var usesGRO = false
+    var weight: UInt64 = 0
+    var isFallback = false
+    /// What was last told to others.
+    var reported: LinkState = .down
+    var epoch: UInt32 = 0
+    /// A client's choices, and when it last asked for more.
+    var unanswered: UInt32 = 0
+    var lastResolve: Int64 = 0
+    var wasStarted = false
+
+    init(
+        slot: Slot, record: UnsafeMutablePointer<StateMap.LinkRecord>, session: UnsafeMutablePointer<LinkSession>,
+        run: SendRun
+    ) {
+        self.slot = slot
+        self.record = record
+        self.session = session
+        self.run = run
+    }
+}
+
+extension SocketAddress {
+    /// The same bytes under the name that the C shim has for them.
+    @inline(__always)
+    mutating func withSystemAddress<R>(_ body: (UnsafeMutablePointer<clinux_address>) -> R) -> R {
+        withUnsafeMutableBytes(of: &self) { bytes in
+            // 24 bytes: never empty.
+            body(bytes.baseAddress.unsafelyUnwrapped.assumingMemoryBound(to: clinux_address.self))
+        }
+    }
+}

@@ -1,0 +1,283 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Logging
+import ProcessChannel
+import TunnelCore
+import TunnelCrypto
+import TunnelModel
+
+// A definition is applied in place: what did not change goes on undisturbed. Another key, role or kind of device is
+// another session, which the peer is told.
+
+extension TunnelRuntime {
+    /// The first definition, and every later one.
+    func configure(generation: UInt64, tunnel: CompiledTunnel, linkSlots: [LinkSlot], now: Moment) {
+        let cipher = SessionCipher(password: tunnel.definition.password.bytes)
+        let identity = Self.identity(of: tunnel.definition, cipher: cipher)
+        dropDescriptors(before: tunnel.definition)
+        if identity != resume.pointee.identity {
+            // The DISCONNECT must leave under the old key.
+            forEachLink { removeLink($0, .reconfigured, now) }
+            resume.pointee.identity = identity
+            restartOrder(now)
+        }
+        self.generation = generation
+        self.cipher = cipher
+        if tunnel.definition.reorder != definition.reorder {
+            restartOrder(now)
+            resequencer?.deinitialize(count: 1)
+            resequencer?.deallocate()
+            resequencer = Self.makeResequencer(tunnel.definition)
+        }
+        definition = tunnel.definition
+        isCleartext = definition.cleartextData
+        clampsMSS = definition.clampMSS
+        mtu = definition.effectiveMTU
+        linkHeaderLength = definition.device == .tap ? 14 : 0
+        record.pointee.generation = generation
+
+        forEachLink { link in
+            let isKept = linkSlots.contains { $0.slot == links[link].slot }
+            if !isKept { removeLink(link, .reconfigured, now) }
+        }
+        for link in definition.links {
+            guard let slot = linkSlots.first(where: { $0.link == link.name })?.slot else { continue }
+            applyLink(link, slot: slot, identity: Self.identity(of: link.name, in: identity), now)
+        }
+        applyFilters(tunnel)
+        updateEligible(now)
+        updateDeadline(now)
+        forEachLink { shared.post(.linkState(slot: slot, linkSlot: links[$0].slot, state: links[$0].reported)) }
+    }
+
+    /// Closes what the next definition has differently: the helper brings new ones.
+    private func dropDescriptors(before next: TunnelDefinition) {
+        if next.interface != definition.interface || next.device != definition.device
+            || next.offloads.device != definition.offloads.device
+        {
+            closeDevice()
+        }
+        forEachLink { link in
+            let old = definition.links.first { $0.name == names[link] }
+            let new = next.links.first { $0.name == names[link] }
+            if let old, let new, old.bind != new.bind { closeSocket(link) }
+        }
+    }
+
+    private func applyFilters(_ tunnel: CompiledTunnel) {
+        filters = []
+        for (filter, code) in zip(definition.filters, tunnel.filterPrograms) {
+            var mask: UInt32 = 0
+            for name in filter.links {
+                if let link = names.firstIndex(of: name) { mask |= 1 << UInt32(link) }
+            }
+            do {
+                filters.append((program: try BPFProgram(code), links: mask))
+            } catch {
+                log.error(
+                    "filter is not run: its program is invalid",
+                    metadata: ["tunnel": "\(definition.name)", "filter": "\(filter.expression)", "error": "\(error)"])
+            }
+        }
+    }
+
+    private func applyLink(_ link: LinkDefinition, slot: Slot, identity: UInt64, _ now: Moment) {
+        let settings = LinkSession.Settings(
+            isServer: definition.mode == .server, isTAP: definition.device == .tap,
+            timeoutSeconds: definition.timeout(of: link), lossTolerance: definition.lossTolerance(of: link),
+            latencyTolerance: definition.latencyTolerance(of: link))
+        let place: Int
+        if let known = names.firstIndex(of: link.name) {
+            place = known
+            links[place].session.pointee.settings = settings
+        } else {
+            guard let new = addLink(slot: slot, identity: identity, settings: settings, now) else {
+                log.error("link has no place in the state map", metadata: ["link": "\(link.name)", "slot": "\(slot)"])
+                return
+            }
+            place = new
+            names[place] = link.name
+        }
+        links[place].record.pointee.generation = generation
+        links[place].isFallback = link.fallback
+        if case .bytesPerSecond(let rate) = link.bandwidth { links[place].weight = rate } else { links[place].weight = 0 }
+    }
+
+    /// The place of a new link, its session fresh or taken up from the engine before this one.
+    private func addLink(
+        slot: Slot, identity: UInt64, settings: LinkSession.Settings, _ now: Moment
+    ) -> Int? {
+        let place = (~usedLinks).trailingZeroBitCount
+        guard place < Self.maximumLinks, let record = shared.state.link(slot),
+            let memory = shared.state.linkResume(slot)
+        else { return nil }
+        let resume = memory.assumingMemoryBound(to: LinkResume.self)
+        let isResumed = resume.pointee.layout == LinkResume.layout && resume.pointee.identity == identity
+        if isResumed {
+            resume.pointee.session.settings = settings
+            resume.pointee.session.resume(now: now.nanoseconds)
+            shared.noteFlowID(resume.pointee.session.flowID)
+        } else {
+            let session = LinkSession(
+                settings: settings, flowID: shared.takeFlowID(),
+                sequence: UInt64(max(0, now.wallMilliseconds)) * 1000, now: now.nanoseconds)
+            resume.pointee = LinkResume(layout: LinkResume.layout, identity: identity, session: session)
+            record.pointee = StateMap.LinkRecord()
+            record.pointee.since = now.wallMilliseconds
+        }
+        guard let session = resume.pointer(to: \.session) else { return nil }
+        (links + place).initialize(
+            to: LinkRuntime(slot: slot, record: record, session: session, run: SendRun(base: buffers.send(place))))
+        usedLinks |= 1 << UInt32(place)
+        links[place].epoch = session.pointee.epoch
+        links[place].wasStarted = isResumed
+        // Down until told otherwise; a session that is resumed reports itself at the first tick.
+        links[place].reported = isResumed ? session.pointee.visibleState : .down
+        return place
+    }
+
+    /// Ends a link's session, tells the peer and everybody else, and frees its place.
+    func removeLink(_ link: Int, _ reason: LinkReason, _ now: Moment) {
+        disconnect(link, reason, now)
+        closeSocket(link)
+        shared.releaseFlowID(links[link].session.pointee.flowID)
+        // The next session in this place is another one.
+        if let memory = shared.state.linkResume(links[link].slot) {
+            memory.assumingMemoryBound(to: LinkResume.self).pointee.layout = 0
+        }
+        links[link].record.pointee.generation = 0
+        usedLinks &= ~(1 << UInt32(link))
+        names[link] = nil
+        peers[link] = []
+    }
+
+    func disconnect(_ link: Int, _ reason: LinkReason, _ now: Moment) {
+        flush(link)
+        links[link].session.pointee.disconnect(reason, now: now.nanoseconds)
+        sendControls(link, now)
+        noticeState(link, now)
+    }
+
+    /// DISCONNECT on every link that is up.
+    func stop(_ reason: LinkReason, _ now: Moment) {
+        forEachLink { disconnect($0, reason, now) }
+    }
+
+    // MARK: Descriptors
+
+    func link(ofSlot slot: Slot) -> Int? {
+        var found: Int?
+        forEachLink { if links[$0].slot == slot { found = $0 } }
+        return found
+    }
+
+    func attachDevice(_ descriptor: Int32, _ features: DeviceFeatures) {
+        closeDevice()
+        device = descriptor
+        self.features = features
+        record.pointee.offloads =
+            (features.tcpSegmentation ? 1 : 0) | (features.udpSegmentation ? 2 : 0) | (features.hasVirtioHeader ? 4 : 0)
+        watch(descriptor, Poller.devicePart)
+    }
+
+    func attachSocket(_ link: Int, _ descriptor: Int32, _ now: Moment) {
+        flush(link)
+        closeSocket(link)
+        links[link].socket = descriptor
+        links[link].local = clinux_address()
+        links[link].usesSegmentation = definition.offloads.udpSegment && engineOffloads.udpSegment
+        let wantsGRO = definition.offloads.udpGRO && engineOffloads.udpGRO
+        links[link].usesGRO = clinux_udp_set_gro(descriptor, wantsGRO ? 1 : 0) == 0 && wantsGRO
+        watch(descriptor, UInt64(link))
+        startClient(link)
+        tick(now)
+    }
+
+    func setPeers(_ link: Int, _ addresses: [SocketAddress], _ now: Moment) {
+        peers[link] = addresses
+        guard let first = addresses.first else { return }
+        let current = links[link].session.pointee.peer
+        if !links[link].session.pointee.isUp || (definition.mode == .client && !addresses.contains(current)) {
+            links[link].session.pointee.configure(peer: addresses.contains(current) ? current : first)
+        }
+        startClient(link)
+        tick(now)
+    }
+
+    private func startClient(_ link: Int) {
+        guard !links[link].wasStarted, links[link].socket >= 0, !peers[link].isEmpty else { return }
+        links[link].wasStarted = true
+        links[link].session.pointee.announceStart()
+    }
+
+    private func closeSocket(_ link: Int) {
+        unwatch(links[link].socket)
+        if links[link].socket >= 0 { close(links[link].socket) }
+        links[link].socket = -1
+    }
+
+    private func closeDevice() {
+        unwatch(device)
+        if device >= 0 { close(device) }
+        device = -1
+    }
+
+    // MARK: Workers
+
+    /// Takes its place with a worker.
+    func join(_ poller: Poller, at place: Int, _ buffers: WorkerBuffers) {
+        self.poller = poller
+        self.place = place
+        self.buffers = buffers
+        forEachLink { link in
+            links[link].run = SendRun(base: buffers.send(link))
+            watch(links[link].socket, UInt64(link))
+        }
+        watch(device, Poller.devicePart)
+    }
+
+    /// Leaves its worker: nothing of it stays in that one's buffers.
+    func leave(_ now: Moment) {
+        restartOrder(now)
+        forEachLink { link in
+            flush(link)
+            unwatch(links[link].socket)
+        }
+        unwatch(device)
+        poller = nil
+    }
+
+    /// The end: descriptors closed, places in the state map given back.
+    func retire() {
+        forEachLink { link in
+            closeSocket(link)
+            shared.releaseFlowID(links[link].session.pointee.flowID)
+            if let memory = shared.state.linkResume(links[link].slot) {
+                memory.assumingMemoryBound(to: LinkResume.self).pointee.layout = 0
+            }
+            links[link].record.pointee.generation = 0
+        }
+        closeDevice()
+        resume.pointee.layout = 0
+        record.pointee.generation = 0
+    }
+
+    private func watch(_ descriptor: Int32, _ part: UInt64) {
+        guard descriptor >= 0, let poller else { return }
+        do {
+            try poller.epoll.add(descriptor, .read, token: Poller.token(index: place, part: part))
+        } catch {
+            log.error("descriptor is not served", metadata: ["tunnel": "\(definition.name)", "error": "\(error)"])
+        }
+    }
+
+    private func unwatch(_ descriptor: Int32) {
+        guard descriptor >= 0, let poller else { return }
+        do {
+            try poller.epoll.remove(descriptor)
+        } catch {
+            log.error("descriptor stays watched", metadata: ["tunnel": "\(definition.name)", "error": "\(error)"])
+        }
+    }
+}

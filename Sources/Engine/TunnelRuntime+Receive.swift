@@ -1,0 +1,209 @@
+import CLinux
+import Glibc
+import ProcessChannel
+import TunnelCore
+import TunnelCrypto
+import TunnelModel
+import TunnelWire
+
+// Receive side of a turn. Sequential within a tunnel: for each link with something to read, receive (UDP_GRO) into the
+// link's buffer → per datagram parse, replay check, open in place, session → resequencer by data_seq over all links →
+// coalescer → one writev per super-packet. Packets are never copied, but those that wait for a gap at the turn's end.
+
+extension TunnelRuntime {
+    /// Receives once from each link of `ready` (bits).
+    func receive(_ ready: UInt32, _ now: Moment) {
+        var coalescer = makeCoalescer()
+        var left = ready & usedLinks
+        while left != 0 {
+            let link = left.trailingZeroBitCount
+            left &= left - 1
+            receive(link, &coalescer, now)
+        }
+        settle(&coalescer, now)
+    }
+
+    /// Gives up gaps whose time has come.
+    func reviewOrder(_ now: Moment) {
+        guard let resequencer, resequencer.pointee.held > 0 else { return }
+        var coalescer = makeCoalescer()
+        settle(&coalescer, now)
+    }
+
+    /// The peer began anew, or went away: what waits goes out now.
+    func restartOrder(_ now: Moment) {
+        guard let resequencer else { return }
+        var coalescer = makeCoalescer()
+        resequencer.pointee.restart()
+        settle(&coalescer, now)
+    }
+
+    private func makeCoalescer() -> Coalescer {
+        Coalescer(
+            vectors: buffers.vectors, virtioHeader: buffers.virtioHeader, linkHeaderLength: linkHeaderLength,
+            coalescesTCP: features.tcpSegmentation, coalescesUDP: features.udpSegmentation)
+    }
+
+    /// What is in order goes out; what waits is moved out of the receive buffers.
+    private func settle(_ coalescer: inout Coalescer, _ now: Moment) {
+        if let resequencer {
+            drain(resequencer, &coalescer)
+            while resequencer.pointee.review(now: now.nanoseconds) { drain(resequencer, &coalescer) }
+        }
+        flush(&coalescer)
+        guard let resequencer else { return }
+        if resequencer.pointee.held > 0 {
+            let buffers = buffers
+            let isReleased = resequencer.pointee.adopt { packet in
+                guard let slot = buffers.pool.take() else { return nil }
+                memcpy(slot, packet.bytes, Int(packet.count))
+                return InboundPacket(
+                    bytes: slot, count: Int(packet.count), link: Int(packet.link), isPooled: true)
+            }
+            if isReleased {
+                drain(resequencer, &coalescer)
+                flush(&coalescer)
+            }
+        }
+        record.pointee.reorderHeld = UInt64(resequencer.pointee.held)
+        record.pointee.reorderTimeouts = resequencer.pointee.timeouts
+        record.pointee.reorderOverflows = resequencer.pointee.overflows
+    }
+
+    private func drain(_ resequencer: UnsafeMutablePointer<Resequencer>, _ coalescer: inout Coalescer) {
+        while let packet = resequencer.pointee.next() { deliver(packet, &coalescer) }
+    }
+
+    // MARK: One link
+
+    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ now: Moment) {
+        let state = links + link
+        let buffer = buffers.receive(link)
+        var used = 0
+        var receives = 0
+        // Room for a whole coalesced run is needed for each receive.
+        while used + WorkerBuffers.receiveUnit <= WorkerBuffers.receiveSize, receives < 48 {
+            var from = SocketAddress.none
+            var local = clinux_address()
+            var segment: UInt16 = 0
+            let space = WorkerBuffers.receiveSize - used
+            let count = from.withSystemAddress {
+                clinux_udp_receive(state.pointee.socket, buffer + used, space, $0, &local, &segment)
+            }
+            if count < 0 { break }
+            receives += 1
+            state.pointee.record.pointee.rxBatches &+= 1
+            state.pointee.record.pointee.rxBytes &+= UInt64(count)
+            let size = segment == 0 ? count : Int(segment)
+            var offset = 0
+            while offset < count {
+                let length = min(size, count - offset)
+                take(state, link, buffer + used + offset, length, from, local, &coalescer, now)
+                offset += max(1, length)
+            }
+            used += (count + 63) & ~63
+        }
+        sendControls(link, now)
+        if state.pointee.session.pointee.visibleState != state.pointee.reported
+            || state.pointee.session.pointee.epoch != state.pointee.epoch
+        {
+            noticeState(link, now)
+        }
+    }
+
+    /// One datagram.
+    private func take(
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ link: Int, _ bytes: UnsafeMutableRawPointer, _ count: Int,
+        _ from: SocketAddress, _ local: clinux_address, _ coalescer: inout Coalescer, _ now: Moment
+    ) {
+        let record = state.pointee.record
+        record.pointee.rxPackets &+= 1
+        let header: DatagramHeader
+        let type: DatagramType
+        do {
+            (header, type) = try Datagram.parse(UnsafeRawBufferPointer(start: bytes, count: count))
+        } catch {
+            record.pointee.droppedMalformed &+= 1
+            return
+        }
+        let session = state.pointee.session
+        var body = bytes + DatagramHeader.size
+        var bodyCount = count - DatagramHeader.size
+        let reception: LinkSession.Reception
+        if type == .data, isCleartext {
+            reception = session.pointee.receiveCleartext(
+                UnsafeRawBufferPointer(start: body, count: bodyCount), from: from)
+        } else {
+            guard session.pointee.isWorthOpening(header, type, now: now.nanoseconds) else {
+                record.pointee.droppedReplay &+= 1
+                return
+            }
+            guard cipher.open(body, count: bodyCount, flowID: header.flowID, sequence: header.sequence) else {
+                record.pointee.droppedAuthentication &+= 1
+                return
+            }
+            body += Datagram.macSize
+            bodyCount -= Datagram.macSize
+            let shared = shared
+            reception = session.pointee.receive(
+                header, type, body: UnsafeRawBufferPointer(start: body, count: bodyCount), from: from,
+                now: now.nanoseconds, isOwnFlow: { shared.isOwnFlow($0) })
+            if session.pointee.peer == from { state.pointee.local = local }
+        }
+        switch reception {
+        case .data:
+            let packet = InboundPacket(bytes: body, count: bodyCount, link: link)
+            order(packet, header, &coalescer, now)
+        case .control:
+            // A new session: its first packets may be in this very batch.
+            if session.pointee.epoch != state.pointee.epoch {
+                state.pointee.epoch = session.pointee.epoch
+                resequencer?.pointee.restart()
+            }
+        case .dropped(.replayed): record.pointee.droppedReplay &+= 1
+        case .dropped: record.pointee.droppedState &+= 1
+        }
+    }
+
+    private func order(
+        _ packet: InboundPacket, _ header: DatagramHeader, _ coalescer: inout Coalescer, _ now: Moment
+    ) {
+        guard let resequencer, header.reorder else { return deliver(packet, &coalescer) }
+        var verdict = resequencer.pointee.insert(packet, sequence: header.dataSequence, now: now.nanoseconds)
+        if verdict == .full {
+            drain(resequencer, &coalescer)
+            verdict = resequencer.pointee.insert(packet, sequence: header.dataSequence, now: now.nanoseconds)
+        }
+        if verdict == .held { drain(resequencer, &coalescer) } else { deliver(packet, &coalescer) }
+    }
+
+    // MARK: The device
+
+    private func deliver(_ packet: InboundPacket, _ coalescer: inout Coalescer) {
+        let bytes = UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count))
+        if packet.isPooled { buffers.pendingFree.append(packet.bytes) }
+        record.pointee.deviceTxPackets &+= 1
+        record.pointee.deviceTxBytes &+= UInt64(packet.count)
+        if coalescer.append(bytes) == .flushFirst {
+            write(coalescer.finish())
+            _ = coalescer.append(bytes)
+        }
+    }
+
+    private func flush(_ coalescer: inout Coalescer) {
+        if !coalescer.isEmpty { write(coalescer.finish()) }
+        guard !buffers.pendingFree.isEmpty else { return }
+        for slot in buffers.pendingFree { buffers.pool.give(slot) }
+        buffers.pendingFree.removeAll(keepingCapacity: true)
+    }
+
+    /// Without a virtio header on the device, the packets behind it are written as they are: there is one.
+    private func write(_ vectors: UnsafeBufferPointer<iovec>) {
+        guard device >= 0 else { return }
+        let parts = features.hasVirtioHeader ? vectors : UnsafeBufferPointer(rebasing: vectors.dropFirst())
+        record.pointee.deviceWrites &+= 1
+        if writev(device, parts.baseAddress, Int32(parts.count)) < 0 {
+            record.pointee.droppedDevice &+= UInt64(vectors.count - 1)
+        }
+    }
+}

@@ -1,0 +1,235 @@
+import CLinux
+import Glibc
+import LinuxSystem
+import Logging
+import ProcessChannel
+import TunnelCore
+import TunnelCrypto
+import TunnelModel
+import TunnelWire
+
+// Transmit side of a turn. Sequential within a tunnel: read the device (a super-packet, or one packet after another) →
+// split in place → filter or scheduler chooses the link → header and seal straight into the link's run → one send
+// (UDP_SEGMENT) per run. The payload is read once, by the cipher.
+
+extension TunnelRuntime {
+    /// A turn ends after so many bytes or packets from the device.
+    private static let budgetBytes = 64 * 1024
+    private static let budgetPackets = 64
+
+    /// Reads the device until it is empty or the turn is over.
+    func transmit(_ now: Moment) {
+        let buffer = buffers.device
+        let headerSize = features.hasVirtioHeader ? VirtioNetHeader.size : 0
+        let stamp = now.wireTimestamp
+        var bytes = 0
+        var packets = 0
+        scheduler.pointee.observe(now: now.nanoseconds)
+        while bytes < Self.budgetBytes, packets < Self.budgetPackets {
+            // Two bytes before an address divisible by 4: the IP header behind 10 bytes is aligned.
+            let count = read(device, buffer + 6, WorkerBuffers.deviceSize - 6)
+            if count <= headerSize { break }
+            record.pointee.deviceReads &+= 1
+            let packet = UnsafeMutableRawBufferPointer(start: buffer + 6 + headerSize, count: count - headerSize)
+            let header = headerSize == 0 ? VirtioNetHeader() : VirtioNetHeader(reading: buffer + 6)
+            packets += split(packet, header, stamp, now)
+            bytes += count
+        }
+        forEachLink { flush($0) }
+    }
+
+    /// Sends the segments of one read; how many there were.
+    private func split(
+        _ packet: UnsafeMutableRawBufferPointer, _ header: VirtioNetHeader, _ stamp: UInt16, _ now: Moment
+    ) -> Int {
+        var segments: SuperPacket
+        do {
+            segments = try SuperPacket(header, packet: packet, linkHeaderLength: linkHeaderLength)
+        } catch {
+            record.pointee.droppedDevice &+= 1
+            return 1
+        }
+        let count = segments.segmentCount
+        record.pointee.deviceRxPackets &+= UInt64(count)
+        record.pointee.deviceRxBytes &+= UInt64(packet.count)
+        for index in 0..<count { send(segments.segment(index), stamp, now) }
+        return count
+    }
+
+    private func send(_ packet: UnsafeMutableRawBufferPointer, _ stamp: UInt16, _ now: Moment) {
+        if packet.count > Datagram.maximumPlaintext { return refuse(packet, now) }
+        if clampsMSS {
+            clampMSS(
+                packet, linkHeaderLength: linkHeaderLength, maximumSegment4: UInt16(clamping: mtu - 40),
+                maximumSegment6: UInt16(clamping: mtu - 60))
+        }
+        var reorder = true
+        var link = filters.isEmpty ? -1 : filtered(packet)
+        if link >= 0 { reorder = false } else { link = scheduler.pointee.pick(packet.count + Datagram.overhead) }
+        guard link >= 0, links[link].socket >= 0 else {
+            record.pointee.droppedNoLink &+= 1
+            return
+        }
+        append(packet, to: links + link, link, reorder: reorder, stamp, now)
+    }
+
+    /// The first filter that matches and has a link that is up; -1: none.
+    private func filtered(_ packet: UnsafeMutableRawBufferPointer) -> Int {
+        for filter in filters {
+            let able = filter.links & upLinks
+            if able != 0, filter.program.matches(UnsafeRawBufferPointer(packet)) { return able.trailingZeroBitCount }
+        }
+        return -1
+    }
+
+    private func append(
+        _ packet: UnsafeMutableRawBufferPointer, to state: UnsafeMutablePointer<LinkRuntime>, _ link: Int,
+        reorder: Bool, _ stamp: UInt16, _ now: Moment
+    ) {
+        guard let plaintext = packet.baseAddress else { return }
+        let isClear = isCleartext
+        let bodyLength = isClear ? packet.count : packet.count + Datagram.macSize
+        let size = DatagramHeader.size + bodyLength
+        if !state.pointee.run.takes(size) { flush(link) }
+        let place = state.pointee.run.append(size)
+        var dataSequence: UInt64 = 0
+        if reorder {
+            dataSequence = resume.pointee.nextDataSequence
+            resume.pointee.nextDataSequence = dataSequence &+ 1
+        }
+        let header = state.pointee.session.pointee.nextHeader(
+            .data, bodyLength: bodyLength, reorder: reorder, dataSequence: dataSequence, stamp: stamp,
+            now: now.nanoseconds)
+        header.write(to: place)
+        if isClear {
+            memcpy(place + DatagramHeader.size, plaintext, packet.count)
+        } else {
+            cipher.seal(
+                plaintext, count: packet.count, to: place + DatagramHeader.size, flowID: header.flowID,
+                sequence: header.sequence)
+        }
+    }
+
+    /// A packet that no datagram holds: its sender is told, at most 100 times a second.
+    private func refuse(_ packet: UnsafeMutableRawBufferPointer, _ now: Moment) {
+        record.pointee.droppedTooBig &+= 1
+        guard linkHeaderLength == 0, now.nanoseconds - lastTooBig >= 10 * millisecond, device >= 0 else { return }
+        lastTooBig = now.nanoseconds
+        let answer = UnsafeMutableRawBufferPointer(start: buffers.scratch + 64, count: maximumTooBigLength)
+        let count = makeTooBig(UnsafeRawBufferPointer(packet), mtu: mtu, into: answer)
+        guard count > 0, let base = answer.baseAddress else { return }
+        let headerSize = features.hasVirtioHeader ? VirtioNetHeader.size : 0
+        memset(base - headerSize, 0, headerSize)
+        _ = write(device, base - headerSize, headerSize + count)
+    }
+
+    // MARK: Sending runs
+
+    func flush(_ link: Int) {
+        let state = links + link
+        guard !state.pointee.run.isEmpty else { return }
+        let run = state.pointee.run
+        state.pointee.run.reset()
+        let record = state.pointee.record
+        var result = 0
+        if run.datagrams == 1 || state.pointee.usesSegmentation {
+            result = transfer(
+                state, run.base, run.used, segmentSize: run.datagrams > 1 ? UInt16(run.segmentSize) : 0)
+            if result == -Int(EIO) || result == -Int(EINVAL) || result == -Int(EMSGSIZE), run.datagrams > 1 {
+                // The device or the path's MTU does not allow segmentation: one by one from now on.
+                state.pointee.usesSegmentation = false
+                result = sendOneByOne(state, run)
+            }
+        } else {
+            result = sendOneByOne(state, run)
+        }
+        record.pointee.txBatches &+= 1
+        if result < 0 {
+            record.pointee.droppedSend &+= UInt64(run.datagrams)
+            reportSendError(link, -result)
+        } else {
+            record.pointee.txPackets &+= UInt64(run.datagrams)
+            record.pointee.txBytes &+= UInt64(run.used)
+        }
+    }
+
+    private func sendOneByOne(_ state: UnsafeMutablePointer<LinkRuntime>, _ run: SendRun) -> Int {
+        var offset = 0
+        var result = 0
+        while offset < run.used {
+            let count = min(run.segmentSize, run.used - offset)
+            result = min(result, transfer(state, run.base + offset, count, segmentSize: 0))
+            offset += count
+        }
+        return result
+    }
+
+    private func transfer(
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ bytes: UnsafeMutableRawPointer, _ count: Int, segmentSize: UInt16
+    ) -> Int {
+        var to = state.pointee.session.pointee.peer
+        return transfer(state, bytes, count, to: &to, segmentSize: segmentSize)
+    }
+
+    /// Bytes sent, or -errno.
+    private func transfer(
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ bytes: UnsafeMutableRawPointer, _ count: Int,
+        to: inout SocketAddress, segmentSize: UInt16
+    ) -> Int {
+        var part = iovec(iov_base: bytes, iov_len: count)
+        let socket = state.pointee.socket
+        guard let local = UnsafeMutablePointer(state).pointer(to: \.local) else { return -Int(EINVAL) }
+        return to.withSystemAddress { clinux_udp_send(socket, $0, local, &part, 1, segmentSize) }
+    }
+
+    private func reportSendError(_ link: Int, _ code: Int) {
+        // A full buffer is load, and a refused port a peer that is away: both are seen elsewhere.
+        guard code != Int(EAGAIN), code != Int(ECONNREFUSED), code != Int(ENOBUFS) else { return }
+        let now = Int64(Clock.now())
+        guard now - lastSendError >= 10 * second else { return }
+        lastSendError = now
+        log.warning(
+            "link cannot send",
+            metadata: [
+                "tunnel": "\(definition.name)", "link": "\(names[link]?.text ?? "")",
+                "peer": "\(links[link].session.pointee.peer)", "error": "\(String(cString: strerror(Int32(code))))",
+            ])
+    }
+
+    // MARK: Control messages
+
+    /// Sends what the link's session owes.
+    func sendControls(_ link: Int, _ now: Moment) {
+        let state = links + link
+        guard state.pointee.socket >= 0 else { return }
+        while let control = state.pointee.session.pointee.nextControl(now: now.nanoseconds) {
+            sendControl(state, control.type, to: control.destination, now)
+        }
+    }
+
+    private func sendControl(
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ type: DatagramType, to destination: SocketAddress, _ now: Moment
+    ) {
+        let datagram = buffers.scratch
+        var body: UInt16 = 0
+        var count = 0
+        if type == .auth || type == .authOK {
+            body = (type == .auth ? ControlBody.auth : ControlBody.authOK).littleEndian
+            count = 2
+        }
+        let header = state.pointee.session.pointee.nextHeader(
+            type, bodyLength: count + Datagram.macSize, reorder: false, dataSequence: 0, stamp: now.wireTimestamp,
+            now: now.nanoseconds)
+        header.write(to: datagram)
+        cipher.seal(
+            &body, count: count, to: datagram + DatagramHeader.size, flowID: header.flowID, sequence: header.sequence)
+        var to = destination
+        let size = Datagram.overhead + count
+        if transfer(state, datagram, size, to: &to, segmentSize: 0) >= 0 {
+            state.pointee.record.pointee.txPackets &+= 1
+            state.pointee.record.pointee.txBytes &+= UInt64(size)
+        } else {
+            state.pointee.record.pointee.droppedSend &+= 1
+        }
+    }
+}

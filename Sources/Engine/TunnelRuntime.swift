@@ -1,0 +1,294 @@
+import CLinux
+import Glibc
+import Logging
+import ProcessChannel
+import TunnelCore
+import TunnelCrypto
+import TunnelModel
+import TunnelWire
+
+/// One tunnel at work: its device, its links, and what connects them. Belongs to one worker at a time, which alone
+/// touches it; everything is done in that worker's turns, nothing waits.
+///
+/// A turn: sockets → open → resequence → coalesce → device (TunnelRuntime+Receive), then device → split → schedule →
+/// seal → runs → sockets (TunnelRuntime+Transmit).
+final class TunnelRuntime {
+    static let maximumLinks = BurstScheduler.maximumLinks
+
+    let slot: Slot
+    let shared: EngineShared
+    let record: UnsafeMutablePointer<StateMap.TunnelRecord>
+    let resume: UnsafeMutablePointer<TunnelResume>
+    var log: Logger
+
+    var definition: TunnelDefinition
+    var generation: UInt64 = 0
+    var cipher: SessionCipher
+    /// The engine's own switches; a tunnel's can only take away.
+    let engineOffloads: OffloadSwitches
+
+    var device: Int32 = -1
+    var features = DeviceFeatures(hasVirtioHeader: false, tcpSegmentation: false, udpSegmentation: false)
+    /// 0, or 14 for TAP.
+    var linkHeaderLength = 0
+
+    /// Places of links; `usedLinks` says which hold one. A link keeps its place for life.
+    let links: UnsafeMutablePointer<LinkRuntime>
+    var usedLinks: UInt32 = 0
+    var names = [LinkName?](repeating: nil, count: maximumLinks)
+    var peers = [[SocketAddress]](repeating: [], count: maximumLinks)
+
+    /// In memory of their own, so that a packet's way needs no access check.
+    let scheduler: UnsafeMutablePointer<BurstScheduler>
+    var resequencer: UnsafeMutablePointer<Resequencer>?
+    var filters: [(program: BPFProgram, links: UInt32)] = []
+    /// Links that are up, and those that DATA may be sent on now.
+    var upLinks: UInt32 = 0
+    /// What every packet needs of the definition.
+    var isCleartext = false
+    var clampsMSS = true
+    var mtu = 0
+    var lastTooBig: Int64 = 0
+    var lastSendError: Int64 = 0
+    /// When this tunnel next wants a turn though nothing came; `.max`: never.
+    var deadline: Int64 = .max
+    /// Of the worker that has this tunnel; nil on the way between two.
+    var poller: Poller?
+    var place = 0
+    var buffers: WorkerBuffers
+
+    init?(
+        slot: Slot, generation: UInt64, tunnel: CompiledTunnel, linkSlots: [LinkSlot], shared: EngineShared,
+        offloads: OffloadSwitches, buffers: WorkerBuffers, now: Moment
+    ) {
+        guard let record = shared.state.tunnel(slot), let memory = shared.state.tunnelResume(slot) else { return nil }
+        self.slot = slot
+        self.shared = shared
+        self.record = record
+        self.buffers = buffers
+        engineOffloads = offloads
+        resume = memory.assumingMemoryBound(to: TunnelResume.self)
+        definition = tunnel.definition
+        cipher = SessionCipher(password: tunnel.definition.password.bytes)
+        log = shared.log
+        links = .allocate(capacity: Self.maximumLinks)
+        scheduler = .allocate(capacity: 1)
+        scheduler.initialize(to: BurstScheduler())
+        resequencer = Self.makeResequencer(tunnel.definition)
+        let identity = Self.identity(of: tunnel.definition, cipher: cipher)
+        if resume.pointee.layout != TunnelResume.layout || resume.pointee.identity != identity {
+            resume.pointee = TunnelResume(layout: TunnelResume.layout, identity: identity, nextDataSequence: 0)
+            record.pointee = StateMap.TunnelRecord()
+            record.pointee.since = now.wallMilliseconds
+        } else {
+            // What the engine before may have sent without its having been noted.
+            resume.pointee.nextDataSequence &+= 1
+        }
+        configure(generation: generation, tunnel: tunnel, linkSlots: linkSlots, now: now)
+    }
+
+    deinit {
+        scheduler.deallocate()
+        resequencer?.deinitialize(count: 1)
+        resequencer?.deallocate()
+        links.deallocate()
+    }
+
+    /// The engine's own part of the state map is only for the same tunnel, key and role.
+    static func identity(of definition: TunnelDefinition, cipher: SessionCipher) -> UInt64 {
+        stableHash(definition.name.text + "/" + definition.mode.rawValue + "/" + definition.device.rawValue)
+            ^ cipher.fingerprint
+    }
+
+    static func identity(of link: LinkName, in tunnel: UInt64) -> UInt64 {
+        stableHash(link.text) &* 0x9e37_79b9_7f4a_7c15 ^ tunnel
+    }
+
+    /// FNV-1a: the same in every process, as Hasher is not.
+    private static func stableHash(_ text: String) -> UInt64 {
+        text.utf8.reduce(0xcbf2_9ce4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01b3 }
+    }
+
+    /// A gap may hold as many packets as a definition says; `auto` as many as 4096.
+    static func makeResequencer(_ definition: TunnelDefinition) -> UnsafeMutablePointer<Resequencer>? {
+        let limit: Int
+        switch definition.reorder {
+        case .off: return nil
+        case .auto: limit = 4096
+        case .packets(let count): limit = count
+        }
+        let resequencer = UnsafeMutablePointer<Resequencer>.allocate(capacity: 1)
+        resequencer.initialize(to: Resequencer(limit: limit, links: maximumLinks))
+        return resequencer
+    }
+
+    @inline(__always)
+    func forEachLink(_ body: (Int) -> Void) {
+        var left = usedLinks
+        while left != 0 {
+            body(left.trailingZeroBitCount)
+            left &= left - 1
+        }
+    }
+
+    // MARK: Time
+
+    /// Sessions, resequencer and retries; sets ``deadline``.
+    func tick(_ now: Moment) {
+        forEachLink { link in
+            links[link].session.pointee.tick(now: now.nanoseconds)
+            sendControls(link, now)
+            noticeState(link, now)
+            askForAddresses(link, now.nanoseconds)
+        }
+        reviewOrder(now)
+        updateDeadline(now)
+    }
+
+    /// Deadlines of sessions are rounded up to 50 ms, so that many tunnels share a wake-up.
+    func updateDeadline(_ now: Moment) {
+        var earliest = Int64.max
+        forEachLink { link in earliest = min(earliest, links[link].session.pointee.deadline) }
+        if earliest != .max {
+            let grid = 50 * millisecond
+            earliest = (max(earliest, now.nanoseconds) / grid + 1) * grid
+        }
+        if let resequencer { earliest = min(earliest, resequencer.pointee.deadline(now: now.nanoseconds)) }
+        deadline = earliest
+    }
+
+    /// A client that gets no answer has its server's name resolved again, and tries the other addresses.
+    private func askForAddresses(_ link: Int, _ now: Int64) {
+        guard definition.mode == .client, !links[link].session.pointee.isUp else {
+            links[link].unanswered = 0
+            return
+        }
+        guard now - links[link].lastResolve >= 5 * second else { return }
+        links[link].lastResolve = now
+        links[link].unanswered += 1
+        let choices = peers[link]
+        if choices.count > 1 {
+            let index = (choices.firstIndex(of: links[link].session.pointee.peer) ?? -1) + 1
+            links[link].session.pointee.configure(peer: choices[index % choices.count])
+        }
+        if links[link].unanswered % 6 == 2 { shared.post(.resolveAgain(slot: slot, linkSlot: links[link].slot)) }
+    }
+
+    // MARK: State changes
+
+    /// Tells others of what a session did: state, statistics, the tunnel's own state, who may be sent to.
+    func noticeState(_ link: Int, _ now: Moment) {
+        let session = links[link].session
+        publish(link, now)
+        if links[link].epoch != session.pointee.epoch {
+            links[link].epoch = session.pointee.epoch
+            restartOrder(now)
+        }
+        let state = session.pointee.visibleState
+        guard state != links[link].reported else { return }
+        let previous = links[link].reported
+        links[link].reported = state
+        let reason = session.pointee.reason
+        log.info(
+            "link changes",
+            metadata: [
+                "tunnel": "\(definition.name)", "link": "\(names[link]?.text ?? "")", "state": "\(state.word)",
+                "was": "\(previous.word)", "reason": "\(reason.word)", "peer": "\(session.pointee.peer)",
+            ])
+        links[link].record.pointee.state = state.rawValue
+        links[link].record.pointee.reason = reason.rawValue
+        links[link].record.pointee.since = now.wallMilliseconds
+        record(link, state, previous, reason, now)
+        if previous.isUp, !state.isUp {
+            resequencer?.pointee.forget(link: link)
+        }
+        updateEligible(now)
+        shared.post(.linkState(slot: slot, linkSlot: links[link].slot, state: state))
+    }
+
+    private func record(
+        _ link: Int, _ state: LinkState, _ previous: LinkState, _ reason: LinkReason, _ now: Moment
+    ) {
+        var event = StateMap.Event()
+        event.time = now.wallMilliseconds
+        let heard = links[link].session.pointee.lastHeard
+        event.lastHeard = heard == 0 ? 0 : now.wallTime(of: heard)
+        event.generation = generation
+        event.slot = slot
+        event.linkSlot = links[link].slot
+        event.state = state.rawValue
+        event.previousState = previous.rawValue
+        event.reason = reason.rawValue
+        shared.record(event)
+    }
+
+    /// Copies what the session measured to where others read it.
+    private func publish(_ link: Int, _ now: Moment) {
+        let session = links[link].session
+        let out = links[link].record
+        let heard = session.pointee.lastHeard
+        out.pointee.lastHeard = heard == 0 ? 0 : now.wallTime(of: heard)
+        out.pointee.peer = session.pointee.peer
+        out.pointee.disconnects = session.pointee.disconnects
+        out.pointee.smoothedRTT = UInt32(clamping: session.pointee.roundTrip.smoothed)
+        out.pointee.rttVariation = UInt32(clamping: session.pointee.roundTrip.variation)
+        out.pointee.lossPermille = UInt32(session.pointee.loss.permille)
+        out.pointee.offloads = (links[link].usesSegmentation ? 1 : 0) | (links[link].usesGRO ? 2 : 0)
+    }
+
+    /// Chooses who shares the traffic: links that are up; of these, good ones before fallback ones before lossy and slow.
+    func updateEligible(_ now: Moment) {
+        var good: UInt32 = 0
+        var fallback: UInt32 = 0
+        var poor: UInt32 = 0
+        forEachLink { link in
+            let bit: UInt32 = 1 << UInt32(link)
+            switch links[link].session.pointee.visibleState {
+            case .up: if links[link].isFallback { fallback |= bit } else { good |= bit }
+            case .lossy, .slow: poor |= bit
+            case .down, .connecting: break
+            }
+        }
+        let wasUp = upLinks != 0
+        upLinks = good | fallback | poor
+        let chosen = good != 0 ? good : fallback != 0 ? fallback : poor
+        scheduler.pointee.configure(weights: weights(), eligible: chosen)
+        updateHoldTime()
+        if wasUp != (upLinks != 0) || record.pointee.isUp != (upLinks != 0 ? 1 : 0) {
+            record.pointee.isUp = upLinks != 0 ? 1 : 0
+            record.pointee.since = now.wallMilliseconds
+            var event = StateMap.Event()
+            event.time = now.wallMilliseconds
+            event.generation = generation
+            event.slot = slot
+            event.kind = 2
+            event.state = upLinks != 0 ? LinkState.up.rawValue : LinkState.down.rawValue
+            event.previousState = upLinks != 0 ? LinkState.down.rawValue : LinkState.up.rawValue
+            shared.record(event)
+        }
+    }
+
+    /// Bandwidths as weights; all equal if any link lacks one.
+    private func weights() -> [(link: Int, weight: UInt64)] {
+        var known = true
+        forEachLink { if links[$0].weight == 0 { known = false } }
+        var result: [(link: Int, weight: UInt64)] = []
+        forEachLink { result.append((link: $0, weight: known ? links[$0].weight : 1 << 20)) }
+        return result
+    }
+
+    /// A gap is waited for as long as the slowest link may lag behind the fastest.
+    func updateHoldTime() {
+        guard let resequencer else { return }
+        var slowest: Int64 = 0
+        var fastest = Int64.max
+        forEachLink { link in
+            let roundTrip = links[link].session.pointee.roundTrip
+            guard upLinks & 1 << UInt32(link) != 0, roundTrip.hasSample else { return }
+            slowest = max(slowest, roundTrip.smoothed + 4 * roundTrip.variation)
+            fastest = min(fastest, roundTrip.minimum)
+        }
+        let spread = fastest == .max ? 100 * millisecond : (slowest - fastest) * 1000
+        resequencer.pointee.holdTime = min(max(spread + 10 * millisecond, 20 * millisecond), second)
+    }
+}

@@ -1,0 +1,68 @@
+import CLinux
+import Glibc
+
+/// Where lines go: standard error or /dev/log. Opened once, before any chroot.
+struct LogSink: Sendable {
+    enum Destination: Sendable {
+        /// A terminal, a pipe or a file: written to. A socket: sent to without waiting, so that a stuck reader cannot
+        /// stop who logs.
+        case standardError(isSocket: Bool)
+        case syslog(fd: Int32)
+    }
+
+    let destination: Destination
+    /// Standard error is journald's: it wants a priority in front and adds the time itself.
+    let isJournal: Bool
+
+    init(_ settings: LogSettings) {
+        var status = stat()
+        let isOpen = fstat(2, &status) == 0
+        if settings.format == .syslog, let fd = Self.connectSyslog() {
+            tzset()
+            destination = .syslog(fd: fd)
+            isJournal = false
+        } else {
+            destination = .standardError(isSocket: isOpen && status.st_mode & S_IFMT == S_IFSOCK)
+            let stream = getenv("JOURNAL_STREAM").map { String(cString: $0) }
+            isJournal = isOpen && stream == "\(status.st_dev):\(status.st_ino)"
+        }
+    }
+
+    /// What a forked child must keep in order to log, besides standard error.
+    var descriptor: Int32? { if case .syslog(let fd) = destination { fd } else { nil } }
+
+    func write(_ line: String) {
+        var line = line
+        line.withUTF8 { bytes in
+            // Longer than any reader's limit; a datagram of /dev/log must not be refused.
+            let count = min(bytes.count, 8192)
+            switch destination {
+            case .standardError(true): _ = send(2, bytes.baseAddress, count, Self.sendFlags)
+            case .standardError(false): _ = Glibc.write(2, bytes.baseAddress, count)
+            case .syslog(let fd):
+                if send(fd, bytes.baseAddress, count, Self.sendFlags) >= 0 || errno == EAGAIN { return }
+                // The log daemon was started anew.
+                if clinux_unix_connect(fd, Self.syslogPath) == 0 {
+                    _ = send(fd, bytes.baseAddress, count, Self.sendFlags)
+                }
+            }
+        }
+    }
+
+    private static let syslogPath = "/dev/log"
+    private static let sendFlags = Int32(MSG_DONTWAIT) | Int32(MSG_NOSIGNAL)
+
+    private static func connectSyslog() -> Int32? {
+        let fd = socket(AF_UNIX, Int32(SOCK_DGRAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
+        guard fd >= 0 else { return nil }
+        guard clinux_unix_connect(fd, syslogPath) == 0 else {
+            close(fd)
+            return nil
+        }
+        // Clear of the descriptors that processes are handed at their start.
+        let lifted = fcntl(fd, F_DUPFD_CLOEXEC, 64)
+        guard lifted >= 0 else { return fd }
+        close(fd)
+        return lifted
+    }
+}

@@ -1,0 +1,58 @@
+import GRDB
+import Glibc
+import TunnelModel
+
+extension Store {
+    /// Writes a consistent copy to `file`, which must not exist yet; it is made with mode 0600, for it holds passwords.
+    public func backup(to file: String) throws(StoreError) {
+        let descriptor = open(file, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw .inaccessible(path: file, detail: String(cString: strerror(errno)))
+        }
+        Glibc.close(descriptor)
+        do {
+            let copy = try DatabaseQueue(path: file)
+            try pool.backup(to: copy)
+            // One file, whole in itself, without the -wal and -shm that a reader would make beside it.
+            try copy.writeWithoutTransaction { try $0.execute(sql: "PRAGMA journal_mode = DELETE") }
+            try copy.close()
+        } catch {
+            unlink(file)
+            throw StoreError(error, path: path)
+        }
+    }
+
+    /// Puts the content of `file`, a backup, in place of everything. Nothing is changed unless the file is sound.
+    public func restore(from file: String) throws(StoreError) {
+        do {
+            let source = try DatabaseQueue(path: file)
+            defer { try? source.close() }
+            let findings = try source.read { try String.fetchAll($0, sql: "PRAGMA integrity_check(5)") }
+            guard findings == ["ok"] else {
+                throw StoreError.corrupt(path: file, detail: findings.joined(separator: "; "))
+            }
+            let migrator = Schema.migrator
+            if try source.read(migrator.hasBeenSuperseded) { throw StoreError.newerSchema(path: file) }
+            guard try source.read({ try $0.tableExists("tunnels") && $0.tableExists("series") }) else {
+                throw StoreError.refused([.init("restore", "the file is a database, but no backup of a concentrator")])
+            }
+            try migrator.migrate(source)
+            try source.write(Schema.installViews)
+            try source.backup(to: pool)
+            pool.invalidateReadOnlyConnections()
+        } catch {
+            throw StoreError(error, path: file)
+        }
+    }
+
+    /// What `check` finds wrong with the file itself.
+    public func integrityProblems() async throws(StoreError) -> [String] {
+        try await readLater { db in
+            let findings = try String.fetchAll(db, sql: "PRAGMA integrity_check(20)").filter { $0 != "ok" }
+            let orphans = try Row.fetchAll(db, sql: "PRAGMA foreign_key_check").map {
+                "a row of \($0["table"] as String) belongs to no row of \($0["parent"] as String)"
+            }
+            return findings + orphans
+        }
+    }
+}

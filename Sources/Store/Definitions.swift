@@ -1,0 +1,211 @@
+import GRDB
+import TunnelModel
+
+/// Who changes a definition, and how the audit records it.
+public struct Change: Sendable {
+    /// The user at the control socket; nil: the daemon itself.
+    public var uid: UInt32?
+    public var action: String
+    public var detail: String
+
+    public init(uid: UInt32?, action: String, detail: String = "") {
+        self.uid = uid
+        self.action = action
+        self.detail = detail
+    }
+}
+
+/// What was changed, when and by whom.
+public struct AuditEntry: Equatable, Sendable {
+    /// Milliseconds since 1970.
+    public var at: Int64
+    public var uid: UInt32?
+    public var action: String
+    public var tunnel: String
+    public var detail: String
+}
+
+extension Store {
+    /// Every tunnel that can be run. One that cannot is told of and keeps no other from loading.
+    ///
+    /// Of tunnels that cannot be together (an interface or a port in common), the older one is kept.
+    public func definitions() throws(StoreError) -> LoadedDefinitions {
+        var loaded = try read { try DefinitionRows($0).load() }
+        var kept = ConflictIndex()
+        loaded.tunnels.sort { $0.id < $1.id }
+        var tunnels: [StoredTunnel] = []
+        for tunnel in loaded.tunnels {
+            let conflicts = kept.conflicts(of: tunnel.definition)
+            if conflicts.isEmpty {
+                kept.insert(tunnel.definition)
+                tunnels.append(tunnel)
+            } else {
+                loaded.rejected.append(
+                    RejectedTunnel(id: tunnel.id, name: tunnel.definition.name.text, problems: conflicts))
+            }
+        }
+        loaded.tunnels = tunnels.sorted { $0.definition.name < $1.definition.name }
+        return loaded
+    }
+
+    /// One tunnel, valid or not told of: throws what is wrong with its rows.
+    public func tunnel(named name: String) throws(StoreError) -> StoredTunnel {
+        try read { try Self.tunnel(named: name, expectedVersion: nil, $0) }
+    }
+
+    /// Raises a tunnel's version above `floor`, for one that came back from a backup with a lower one.
+    public func raiseVersion(of id: Int64, above floor: Int64) throws(StoreError) -> Int64 {
+        try write { db in
+            try db.execute(
+                sql: "UPDATE tunnels SET version = ? WHERE id = ? AND version <= ?", arguments: [floor + 1, id, floor])
+            return try Self.version(of: id, db)
+        }
+    }
+
+    /// Stores a new tunnel.
+    @discardableResult
+    public func add(_ definition: TunnelDefinition, by change: Change) throws(StoreError) -> StoredTunnel {
+        try write { db in
+            try Self.check(definition, besides: nil, db)
+            try Self.insertTunnel(definition, db)
+            let id = db.lastInsertedRowID
+            try Self.replaceParts(of: id, definition, db)
+            try Self.record(change, tunnel: definition.name.text, db)
+            return StoredTunnel(id: id, version: try Self.version(of: id, db), definition: definition)
+        }
+    }
+
+    /// Changes a tunnel: reads it, lets `edit` change it, and stores it, in one transaction.
+    ///
+    /// - Parameter expectedVersion: nil, or the only version that may be changed.
+    public func change(
+        _ name: String, expectedVersion: Int64? = nil, by change: Change,
+        _ edit: (inout TunnelDefinition) throws -> Void
+    ) throws(StoreError) -> StoredTunnel {
+        try write { db in
+            var tunnel = try Self.tunnel(named: name, expectedVersion: expectedVersion, db)
+            let before = tunnel.definition
+            try edit(&tunnel.definition)
+            if tunnel.definition == before { return tunnel }
+            try Self.check(tunnel.definition, besides: tunnel.id, db)
+            try Self.updateTunnel(tunnel.id, tunnel.definition, db)
+            try Self.replaceParts(of: tunnel.id, tunnel.definition, db)
+            if tunnel.definition.name != before.name {
+                try Self.renameSeries(from: before.name.text, to: tunnel.definition.name.text, db)
+            }
+            try Self.record(change, tunnel: tunnel.definition.name.text, db)
+            tunnel.version = try Self.version(of: tunnel.id, db)
+            return tunnel
+        }
+    }
+
+    /// Removes a tunnel, whether or not it could be run. Its history stays.
+    @discardableResult
+    public func remove(
+        _ name: String, expectedVersion: Int64? = nil, by change: Change
+    ) throws(StoreError) -> Int64 {
+        try write { db in
+            let row = try Row.fetchOne(db, sql: "SELECT id, version FROM tunnels WHERE name = ?", arguments: [name])
+            guard let row else { throw StoreError.noSuchTunnel(name) }
+            let version: Int64 = row["version"]
+            if let expectedVersion, expectedVersion != version {
+                throw StoreError.conflict(tunnel: name, expected: expectedVersion, found: version)
+            }
+            let id: Int64 = row["id"]
+            try db.execute(sql: "DELETE FROM tunnels WHERE id = ?", arguments: [id])
+            try Self.retireTunnel(name, at: wallClockMilliseconds(), db)
+            try Self.record(change, tunnel: name, db)
+            return id
+        }
+    }
+
+    /// A tunnel was renamed with SQL: its history follows.
+    public func renameHistory(from old: String, to new: String) throws(StoreError) {
+        try write { try Self.renameSeries(from: old, to: new, $0) }
+    }
+
+    /// What would keep `definition` from being stored; `id` is its own, if it has one.
+    public func problems(of definition: TunnelDefinition, besides id: Int64? = nil) throws(StoreError) -> [DefinitionError] {
+        do {
+            try read { db in try Self.check(definition, besides: id, db) }
+            return []
+        } catch .refused(let problems) {
+            return problems
+        }
+    }
+
+    /// The interfaces that tunnels use.
+    public func interfaces() throws(StoreError) -> Set<String> {
+        try read { try String.fetchSet($0, sql: "SELECT interface FROM tunnels") }
+    }
+
+    /// The latest changes first.
+    public func audit(limit: Int) throws(StoreError) -> [AuditEntry] {
+        try read { db in
+            try Row.fetchAll(db, sql: "SELECT * FROM audit ORDER BY id DESC LIMIT ?", arguments: [limit]).map {
+                AuditEntry(
+                    at: $0["at"], uid: ($0["uid"] as Int64?).flatMap { UInt32(exactly: $0) }, action: $0["action"],
+                    tunnel: $0["tunnel"], detail: $0["detail"])
+            }
+        }
+    }
+
+    private static func tunnel(named name: String, expectedVersion: Int64?, _ db: Database) throws -> StoredTunnel {
+        let id = try Int64.fetchOne(db, sql: "SELECT id FROM tunnels WHERE name = ?", arguments: [name])
+        guard let id else { throw StoreError.noSuchTunnel(name) }
+        let loaded = try DefinitionRows(db, id: id).load()
+        if let rejected = loaded.rejected.first { throw StoreError.refused(rejected.problems) }
+        guard let tunnel = loaded.tunnels.first else { throw StoreError.noSuchTunnel(name) }
+        if let expectedVersion, expectedVersion != tunnel.version {
+            throw StoreError.conflict(tunnel: name, expected: expectedVersion, found: tunnel.version)
+        }
+        return tunnel
+    }
+
+    /// Throws everything that is wrong with the definition, alone and beside the others.
+    private static func check(_ definition: TunnelDefinition, besides id: Int64?, _ db: Database) throws {
+        var problems = definition.problems
+        let others = try DefinitionRows(db).load()
+        for other in others.tunnels where other.id != id { problems += definition.conflicts(with: [other.definition]) }
+        for other in others.rejected where other.id != id && other.name == definition.name.text {
+            problems.append(DefinitionError("name", "tunnel \(other.name) exists already"))
+        }
+        if !problems.isEmpty { throw StoreError.refused(problems) }
+    }
+
+    private static func version(of id: Int64, _ db: Database) throws -> Int64 {
+        try Int64.fetchOne(db, sql: "SELECT version FROM tunnels WHERE id = ?", arguments: [id]) ?? 0
+    }
+
+    private static func record(_ change: Change, tunnel: String, _ db: Database) throws {
+        try db.execute(
+            sql: "INSERT INTO audit (at, uid, action, tunnel, detail) VALUES (?, ?, ?, ?, ?)",
+            arguments: [
+                wallClockMilliseconds(), change.uid.map { Int64($0) }, change.action, tunnel, change.detail,
+            ])
+    }
+}
+
+/// What tunnels cannot share, for finding conflicts among thousands without comparing each with each.
+private struct ConflictIndex {
+    private var interfaces: [InterfaceName: TunnelName] = [:]
+    private var byPort: [UInt16: [TunnelDefinition]] = [:]
+
+    mutating func insert(_ tunnel: TunnelDefinition) {
+        interfaces[tunnel.interface] = tunnel.name
+        for port in Set(tunnel.links.compactMap(\.bind.port)) { byPort[port, default: []].append(tunnel) }
+    }
+
+    func conflicts(of tunnel: TunnelDefinition) -> [DefinitionError] {
+        var found: [DefinitionError] = []
+        if let other = interfaces[tunnel.interface] {
+            found.append(DefinitionError("interface", "\(tunnel.interface) is in use by tunnel \(other); choose another"))
+        }
+        for port in Set(tunnel.links.compactMap(\.bind.port)) {
+            for other in byPort[port] ?? [] where other.interface != tunnel.interface {
+                for problem in tunnel.conflicts(with: [other]) where !found.contains(problem) { found.append(problem) }
+            }
+        }
+        return found
+    }
+}

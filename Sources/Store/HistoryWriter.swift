@@ -1,0 +1,189 @@
+import GRDB
+
+/// Writes history: a batch of events per call, in one transaction, so that a kill at any moment loses at most the
+/// batch that was being collected.
+///
+/// Not for use by more than one thread at a time: it belongs to the one who collects the batches.
+public final class HistoryWriter {
+    private let store: Store
+    /// Links that are neither up nor down yet, and when they will count as down.
+    private var deadlines: [LinkSubject: Int64] = [:]
+    private var run: Run?
+    private var latestClock: Int64 = 0
+
+    private struct Run {
+        var id: Int64
+        var instance: String
+        var isAlive: Bool
+    }
+
+    /// Without a sign of life for so long (milliseconds), the data plane counts as not running.
+    public static let silence: Int64 = 15_000
+
+    public init(_ store: Store) { self.store = store }
+
+    /// Takes up the history of the daemon called `instance`, or begins a new run: what was known at the end of the last one
+    /// is unknown from then on.
+    ///
+    /// - Returns: how many events of this instance's engine have been recorded already.
+    public func begin(instance: String, now: Int64) throws(StoreError) -> UInt64 {
+        latestClock = now
+        let (run, eventsRead) = try store.write { db in
+            try Self.repairFuture(db, now: now)
+            let last = try Row.fetchOne(db, sql: "SELECT * FROM runs ORDER BY id DESC LIMIT 1")
+            if let last, last["instance"] == instance {
+                return (Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64)
+            }
+            if let last { try Self.loseSight(db, from: last["alive_at"], reason: "concentrator not running") }
+            return (try Self.newRun(db, instance: instance, eventsRead: 0, now: now), 0)
+        }
+        self.run = run
+        return UInt64(clamping: eventsRead)
+    }
+
+    /// Records one batch.
+    ///
+    /// - Parameters:
+    ///   - eventsRead: how many events of the engine have been recorded with this batch.
+    ///   - alive: the data plane's last sign of life, 0 for none yet.
+    /// - Returns: whether sight of the links was lost with it: all of them are unknown now.
+    @discardableResult
+    public func record(
+        _ events: [HistoryEvent], eventsRead: UInt64, alive: Int64, now: Int64
+    ) throws(StoreError) -> Bool {
+        guard var run else { throw .failed("history: begin() was not called") }
+        let steppedBack = now < latestClock - 60_000
+        latestClock = now
+        var pending = deadlines
+        run = try store.write { db in
+            var run = run
+            if steppedBack { try Self.repairFuture(db, now: now) }
+            try Self.keepRun(&run, alive: alive, eventsRead: eventsRead, now: now, db)
+            for event in events { try Self.apply(event, deadlines: &pending, db) }
+            for (subject, deadline) in pending where deadline <= now {
+                pending[subject] = nil
+                try Self.declareDown(subject, at: deadline, db)
+            }
+            return run
+        }
+        let hasLostSight = !run.isAlive && self.run?.isAlive == true
+        self.run = run
+        deadlines = pending
+        return hasLostSight
+    }
+
+    /// Follows the data plane's life: its silence ends a run, its return begins another.
+    private static func keepRun(_ run: inout Run, alive: Int64, eventsRead: UInt64, now: Int64, _ db: Database) throws {
+        let isAlive = alive > 0 && now - alive <= silence
+        let read = Int64(clamping: eventsRead)
+        if isAlive && !run.isAlive {
+            run = try newRun(db, instance: run.instance, eventsRead: read, now: now)
+        } else if isAlive || read > 0 {
+            try db.execute(
+                sql: """
+                    UPDATE runs SET events_read = :read, alive_at = max(started_at, alive_at, min(:alive, :now))
+                    WHERE id = :id
+                    """,
+                arguments: ["read": read, "alive": alive, "now": now, "id": run.id])
+        }
+        if !isAlive && run.isAlive && alive > 0 {
+            run.isAlive = false
+            try loseSight(db, from: alive, reason: "engine not running")
+        }
+    }
+
+    private static func newRun(_ db: Database, instance: String, eventsRead: Int64, now: Int64) throws -> Run {
+        try db.execute(
+            sql: "INSERT INTO runs (instance, events_read, started_at, alive_at) VALUES (?, ?, ?, ?)",
+            arguments: [instance, eventsRead, now, now])
+        return Run(id: db.lastInsertedRowID, instance: instance, isAlive: true)
+    }
+
+    /// Nothing is known of any link from `time` on.
+    private static func loseSight(_ db: Database, from time: Int64, reason: String) throws {
+        let rows = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT series.tunnel, series.link FROM intervals JOIN series ON series.id = intervals.series_id
+                WHERE intervals.ended_at IS NULL AND intervals.state <> 'unknown' AND series.link <> ''
+                """)
+        for row in rows {
+            var series = try Series(db, LinkSubject(tunnel: row["tunnel"], link: row["link"]), at: time)
+            try series.note(db, at: time, to: .unknown, reason: reason)
+            try series.move(db, to: .unknown, at: time, reason: reason)
+        }
+    }
+
+    private static func apply(
+        _ event: HistoryEvent, deadlines: inout [LinkSubject: Int64], _ db: Database
+    ) throws {
+        let subject = event.subject
+        if event.kind == .removed {
+            deadlines[subject] = nil
+            try remove(subject, at: event.at, db)
+            return
+        }
+        var series = try Series(db, subject, at: event.at)
+        switch event.kind {
+        case .defined(let grace):
+            if series.state != .unknown { return }
+            if series.reason != Series.starting {
+                try series.move(db, to: .unknown, at: event.at, reason: Series.starting)
+            }
+            deadlines[subject] = series.startedAt + grace
+        case .disabled:
+            deadlines[subject] = nil
+            if series.reason == "disabled" { return }
+            if series.state != .unknown { try series.note(db, at: event.at, to: .unknown, reason: "disabled") }
+            try series.move(db, to: .unknown, at: event.at, reason: "disabled")
+        case .stopped(let from, let reason):
+            try series.note(db, at: event.at, from: from, to: .unknown, reason: reason)
+            try series.move(db, to: .unknown, at: event.at, reason: reason)
+        case .changed(let from, let to, let lastHeard, let reason):
+            try series.note(db, at: event.at, from: from, to: to, reason: reason, lastHeard: lastHeard)
+            if to.isUp {
+                deadlines[subject] = nil
+                try series.move(db, to: to, at: event.at, reason: reason)
+            } else if to == .unknown {
+                try series.move(db, to: to, at: event.at, reason: reason)
+            } else if series.state.isUp {
+                // A link that answers no more has been away since it was last heard, whenever that was noticed.
+                let since = min(lastHeard ?? event.at, event.at)
+                try series.move(db, to: .down, at: since, reason: reason)
+            }
+        case .removed: break
+        }
+    }
+
+    private static func remove(_ subject: LinkSubject, at time: Int64, _ db: Database) throws {
+        if var series = try Series(db, existing: subject) { try series.retire(db, at: time) }
+        let isDefined = try Bool.fetchOne(
+            db, sql: "SELECT count(*) > 0 FROM tunnels WHERE name = ?", arguments: [subject.tunnel])
+        if isDefined == false { try Store.retireTunnel(subject.tunnel, at: time, db) }
+    }
+
+    /// A link that has never come up in its time of grace is down from the end of that on.
+    private static func declareDown(_ subject: LinkSubject, at time: Int64, _ db: Database) throws {
+        guard var series = try Series(db, existing: subject), series.state == .unknown else { return }
+        try series.note(db, at: time, to: .down, reason: "never up")
+        try series.move(db, to: .down, at: time, reason: "never up")
+    }
+
+    /// A clock that was ahead has left times to come; they become now, so that no interval is negative.
+    private static func repairFuture(_ db: Database, now: Int64) throws {
+        let now = ["now": now]
+        for statement in [
+            "UPDATE intervals SET started_at = min(started_at, :now), ended_at = min(ended_at, :now) "
+                + "WHERE started_at > :now OR ended_at > :now",
+            "UPDATE runs SET started_at = min(started_at, :now), alive_at = min(alive_at, :now) WHERE alive_at > :now",
+            "UPDATE state_changes SET at = :now WHERE at > :now",
+            "DELETE FROM uptime_days WHERE day > :now - 86400000",
+            "UPDATE settings SET value = :now - :now % 86400000 "
+                + "WHERE name = 'days_rolled_until' AND CAST(value AS INTEGER) > :now",
+            "UPDATE settings SET value = :now - :now % 3600000 "
+                + "WHERE name = 'hours_rolled_until' AND CAST(value AS INTEGER) > :now",
+        ] {
+            try db.execute(sql: statement, arguments: StatementArguments(now))
+        }
+    }
+}

@@ -1,0 +1,1 @@
+../../../db/migrations/0001-definitions.sql

@@ -1,0 +1,1 @@
+../../../db/migrations/0002-history.sql

@@ -1,0 +1,34 @@
+import GRDB
+
+/// The schema: the SQL files of `db/`, embedded in the executable.
+enum Schema {
+    /// In order; a migration that has been released never changes.
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("0001-definitions", embedded: PackageResources._001_definitions_sql)
+        migrator.registerMigration("0002-history", embedded: PackageResources._002_history_sql)
+        return migrator
+    }
+
+    /// Replaces the views when their text has changed. Views hold no data, so they need no migration.
+    static func installViews(_ db: Database) throws {
+        let text = String(decoding: PackageResources.views_sql, as: UTF8.self)
+        let installed = try String.fetchOne(db, sql: "SELECT value FROM settings WHERE name = 'views'")
+        if installed == text { return }
+        for name in try String.fetchAll(db, sql: "SELECT name FROM sqlite_schema WHERE type = 'view'") {
+            try db.execute(sql: "DROP VIEW \(name.quotedDatabaseIdentifier)")
+        }
+        try db.execute(sql: text)
+        try db.execute(
+            sql: "INSERT INTO settings (name, value) VALUES ('views', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            arguments: [text])
+    }
+}
+
+extension DatabaseMigrator {
+    fileprivate mutating func registerMigration(_ name: String, embedded bytes: [UInt8]) {
+        registerMigration(name, foreignKeyChecks: .immediate) { db in
+            try db.execute(sql: String(decoding: bytes, as: UTF8.self))
+        }
+    }
+}

@@ -1,0 +1,148 @@
+import GRDB
+
+/// The timeline of one link, as far as a change of it needs: its open interval.
+struct Series {
+    /// The reason of an interval in which a link is expected to come up.
+    static let starting = "starting"
+
+    let id: Int64
+    let tunnel: String
+    private(set) var state: HistoryState
+    private(set) var startedAt: Int64
+    private(set) var reason: String
+    private var intervalID: Int64
+
+    /// The series in use for `subject`; a retired one is taken up again, or a new one begun, unknown from `time` on.
+    init(_ db: Database, _ subject: LinkSubject, at time: Int64) throws {
+        if let existing = try Series(db, existing: subject) {
+            self = existing
+            return
+        }
+        let id = try Self.idForUse(db, tunnel: subject.tunnel, link: subject.link)
+        self = try Series(db, beginning: id, tunnel: subject.tunnel, at: time)
+        try Timeline.rebuild(db, tunnel: tunnel, from: startedAt)
+    }
+
+    /// Nil when there is none in use.
+    init?(_ db: Database, existing subject: LinkSubject) throws {
+        let row = try Row.fetchOne(
+            db,
+            sql: """
+                SELECT series.id, intervals.id AS interval_id, intervals.state, intervals.started_at, intervals.reason
+                FROM series JOIN intervals ON intervals.series_id = series.id AND intervals.ended_at IS NULL
+                WHERE series.tunnel = ? AND series.link = ? AND series.retired_at IS NULL
+                """,
+            arguments: [subject.tunnel, subject.link])
+        guard let row else { return nil }
+        id = row["id"]
+        tunnel = subject.tunnel
+        state = HistoryState(rawValue: row["state"]) ?? .unknown
+        startedAt = row["started_at"]
+        reason = row["reason"]
+        intervalID = row["interval_id"]
+    }
+
+    private init(_ db: Database, beginning id: Int64, tunnel: String, at time: Int64) throws {
+        let last = try Int64.fetchOne(
+            db, sql: "SELECT max(ended_at) FROM intervals WHERE series_id = ?", arguments: [id])
+        self.id = id
+        self.tunnel = tunnel
+        state = .unknown
+        startedAt = max(time, last ?? time)
+        reason = Self.starting
+        try db.execute(
+            sql: "INSERT INTO intervals (series_id, state, started_at, reason) VALUES (?, ?, ?, ?)",
+            arguments: [id, state.rawValue, startedAt, reason])
+        intervalID = db.lastInsertedRowID
+    }
+
+    /// The row for a link (or for a tunnel, with link ''): in use, taken up again, or new.
+    static func idForUse(_ db: Database, tunnel: String, link: String) throws -> Int64 {
+        let known = try Int64.fetchOne(
+            db,
+            sql: """
+                SELECT id FROM series WHERE tunnel = ? AND link = ?
+                ORDER BY retired_at IS NOT NULL, retired_at DESC LIMIT 1
+                """,
+            arguments: [tunnel, link])
+        if let known {
+            try db.execute(sql: "UPDATE series SET retired_at = NULL WHERE id = ?", arguments: [known])
+            return known
+        }
+        try db.execute(sql: "INSERT INTO series (tunnel, link) VALUES (?, ?)", arguments: [tunnel, link])
+        return db.lastInsertedRowID
+    }
+
+    /// From `time` on, or from the open interval's start if that is later: intervals never overlap, whatever a clock did.
+    mutating func move(_ db: Database, to next: HistoryState, at time: Int64, reason nextReason: String) throws {
+        if next == state && (next != .unknown || nextReason == reason) { return }
+        let time = max(time, startedAt)
+        try Self.reopenDays(db, from: time)
+        try db.execute(sql: "UPDATE intervals SET ended_at = ? WHERE id = ?", arguments: [time, intervalID])
+        try db.execute(
+            sql: "INSERT INTO intervals (series_id, state, started_at, reason) VALUES (?, ?, ?, ?)",
+            arguments: [id, next.rawValue, time, nextReason])
+        intervalID = db.lastInsertedRowID
+        state = next
+        startedAt = time
+        reason = nextReason
+        try Timeline.rebuild(db, tunnel: tunnel, from: time)
+    }
+
+    mutating func retire(_ db: Database, at time: Int64) throws {
+        let time = max(time, startedAt)
+        try Self.reopenDays(db, from: time)
+        try db.execute(sql: "UPDATE intervals SET ended_at = ? WHERE id = ?", arguments: [time, intervalID])
+        try db.execute(sql: "UPDATE series SET retired_at = ? WHERE id = ?", arguments: [time, id])
+        try Timeline.rebuild(db, tunnel: tunnel, from: time)
+    }
+
+    /// Logs a change as it was seen. Without `previous`: from what is recorded.
+    func note(
+        _ db: Database, at time: Int64, from previous: HistoryState? = nil, to next: HistoryState, reason: String,
+        lastHeard: Int64? = nil
+    ) throws {
+        try db.execute(
+            sql: """
+                INSERT INTO state_changes (series_id, at, previous, state, reason, last_heard) VALUES (?, ?, ?, ?, ?, ?)
+                """,
+            arguments: [id, time, (previous ?? state).rawValue, next.rawValue, reason, lastHeard])
+    }
+
+    /// A change that reaches back into days already summed up: they are summed up again.
+    private static func reopenDays(_ db: Database, from time: Int64) throws {
+        let rolled = try Int64.fetchOne(
+            db, sql: "SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'days_rolled_until'")
+        guard let rolled, time < rolled else { return }
+        let day = dayStart(time)
+        try db.execute(sql: "DELETE FROM uptime_days WHERE day >= ?", arguments: [day])
+        try db.execute(
+            sql: "UPDATE settings SET value = ? WHERE name = 'days_rolled_until'", arguments: [String(day)])
+    }
+}
+
+extension Store {
+    /// A renamed tunnel keeps its history, under its new name.
+    static func renameSeries(from old: String, to new: String, _ db: Database) throws {
+        try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: [new, old])
+    }
+
+    /// A removed tunnel keeps its history under its last name.
+    static func retireTunnel(_ name: String, at time: Int64, _ db: Database) throws {
+        let links = try String.fetchAll(
+            db, sql: "SELECT link FROM series WHERE tunnel = ? AND link <> '' AND retired_at IS NULL", arguments: [name])
+        for link in links {
+            if var series = try Series(db, existing: LinkSubject(tunnel: name, link: link)) {
+                try series.retire(db, at: time)
+            }
+        }
+        try db.execute(
+            sql: """
+                UPDATE intervals SET ended_at = max(started_at, ?) WHERE ended_at IS NULL AND series_id IN (
+                    SELECT id FROM series WHERE tunnel = ? AND retired_at IS NULL)
+                """,
+            arguments: [time, name])
+        try db.execute(
+            sql: "UPDATE series SET retired_at = ? WHERE tunnel = ? AND retired_at IS NULL", arguments: [time, name])
+    }
+}

@@ -1,0 +1,68 @@
+import GRDB
+import Glibc
+import TunnelModel
+
+/// The database of one concentrator: definitions and history. One process opens it for writing: mlvpn-control.
+public final class Store: Sendable {
+    public let path: String
+    let pool: DatabasePool
+
+    /// Opens the database, makes it when there is none, and brings its schema up to date.
+    ///
+    /// The file is made with mode 0600: it holds every tunnel's password.
+    public init(path: String, busyTimeout: Double = 5) throws(StoreError) {
+        self.path = path
+        try Self.createFile(path)
+        do {
+            var configuration = Configuration()
+            configuration.busyMode = .timeout(busyTimeout)
+            configuration.label = "mlvpn"
+            configuration.maximumReaderCount = 4
+            configuration.prepareDatabase { db in
+                // A removed password leaves no trace in free pages.
+                try db.execute(sql: "PRAGMA secure_delete = ON")
+            }
+            pool = try DatabasePool(path: path, configuration: configuration)
+            let migrator = Schema.migrator
+            if try pool.read(migrator.hasBeenSuperseded) { throw StoreError.newerSchema(path: path) }
+            try migrator.migrate(pool)
+            try pool.write(Schema.installViews)
+        } catch {
+            throw StoreError(error, path: path)
+        }
+    }
+
+    public func close() { try? pool.close() }
+
+    private static func createFile(_ path: String) throws(StoreError) {
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+        guard descriptor >= 0 else {
+            let code = errno
+            let hint =
+                switch code {
+                case ENOENT: "its directory does not exist; create it, or start mlvpnd, which does"
+                case EACCES, EPERM: "no permission; it must belong to the daemon's user, with mode 0600"
+                case EROFS: "its file system is read-only"
+                case ELOOP: "is a symbolic link; put the file itself there"
+                case ENOSPC: "no space left on its disk"
+                case EISDIR: "is a directory"
+                default: String(cString: strerror(code))
+                }
+            throw .inaccessible(path: path, detail: hint)
+        }
+        Glibc.close(descriptor)
+    }
+
+    func read<T>(_ body: (Database) throws -> T) throws(StoreError) -> T {
+        do { return try pool.read(body) } catch { throw StoreError(error, path: path) }
+    }
+
+    func write<T>(_ body: (Database) throws -> T) throws(StoreError) -> T {
+        do { return try pool.write(body) } catch { throw StoreError(error, path: path) }
+    }
+
+    /// For queries that may take long: off the caller's thread.
+    func readLater<T: Sendable>(_ body: @escaping @Sendable (Database) throws -> T) async throws(StoreError) -> T {
+        do { return try await pool.read(body) } catch { throw StoreError(error, path: path) }
+    }
+}

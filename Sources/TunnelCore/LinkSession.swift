@@ -1,0 +1,424 @@
+import TunnelCrypto
+import TunnelModel
+import TunnelWire
+
+/// One link's end of the protocol: handshake, keepalive, timeout, disconnect, replay, roaming, RTT and loss
+/// (wire-v1.md, Session, and What v1 leaves open).
+///
+/// A value of fixed layout without references: it can live in shared memory and be taken up by another process. It reads
+/// no clock and touches no socket: datagrams and moments come in; ``nextControl(now:)`` tells what to send,
+/// ``visibleState`` and ``reason`` what to report, ``deadline`` when to call ``tick(now:)``.
+public struct LinkSession: BitwiseCopyable, Sendable {
+    public enum Phase: UInt8, Sendable, BitwiseCopyable { case disconnected, authSent, up }
+
+    /// What may change while the link runs.
+    public struct Settings: BitwiseCopyable, Sendable {
+        public var isServer: Bool
+        /// Inner packets are Ethernet frames.
+        public var isTAP: Bool
+        /// Nanoseconds.
+        public var timeout: Int64
+        /// Percent; 100 is off.
+        public var lossTolerance: Int
+        /// Milliseconds; 1000 is off.
+        public var latencyTolerance: Int
+
+        public init(isServer: Bool, isTAP: Bool, timeoutSeconds: Int, lossTolerance: Int, latencyTolerance: Int) {
+            self.isServer = isServer
+            self.isTAP = isTAP
+            timeout = Int64(timeoutSeconds) * second
+            self.lossTolerance = lossTolerance
+            self.latencyTolerance = latencyTolerance
+        }
+
+        var judgesQuality: Bool { lossTolerance < 100 || latencyTolerance != 1000 }
+    }
+
+    public var settings: Settings
+
+    // Sending.
+    public private(set) var flowID: UInt32
+    public private(set) var nextSequence: UInt64
+    /// Where the peer is: configured, or where its last fresh datagram came from.
+    public private(set) var peer: SocketAddress = .none
+    private var configuredPeer: SocketAddress = .none
+
+    // State.
+    public private(set) var phase: Phase = .disconnected
+    public private(set) var reason: LinkReason = .none
+    public private(set) var quality: LinkState = .up
+    private var qualitySince: Int64 = 0
+    private var lastJudged: Int64 = 0
+    private var wasEverUp = false
+    /// Counts the peer's sessions: another number means that its data_seq may have started anew.
+    public private(set) var epoch: UInt32 = 0
+    public private(set) var disconnects: UInt64 = 0
+
+    // What is to be sent at the next opportunity.
+    private var owesAuth = false
+    private var owesAuthOK = false
+    private var owesKeepalive = false
+    private var owesDisconnect = false
+    /// Where a DISCONNECT goes that answers a datagram without a session.
+    private var disconnectTo: SocketAddress = .none
+
+    // Times, monotonic nanoseconds.
+    private var lastAuthSent: Int64 = .min / 2
+    private var lastKeepaliveSent: Int64 = .min / 2
+    private var lastKeepaliveHeard: Int64 = .min / 2
+    private var lastAnswer: Int64 = .min / 2
+    private var lastRefusal: Int64 = .min / 2
+    /// Last authenticated, fresh datagram; 0: none yet.
+    public private(set) var lastHeard: Int64 = 0
+    private var startedAt: Int64
+
+    // The peer's clock, for its echo.
+    private var peerTimestamp: UInt16 = DatagramHeader.noTimestamp
+    private var peerTimestampAt: Int64 = 0
+    /// When the peer last echoed one of our timestamps; 0: never.
+    public private(set) var lastEcho: Int64 = 0
+
+    public private(set) var roundTrip = RoundTrip()
+    public private(set) var loss = LossWindow()
+    public var flows = PeerFlows()
+
+    /// `flowID` differs from every other that is in use under the same key; `sequence` is above any that was sent with it:
+    /// the wall clock in microseconds will do.
+    public init(settings: Settings, flowID: UInt32, sequence: UInt64, now: Int64) {
+        self.settings = settings
+        self.flowID = flowID
+        nextSequence = sequence
+        startedAt = now
+    }
+
+    // MARK: What to report
+
+    /// The state as the operator sees it.
+    public var visibleState: LinkState {
+        switch phase {
+        case .up: quality
+        case .authSent: .connecting
+        case .disconnected: wasEverUp || settings.isServer == false ? .down : .connecting
+        }
+    }
+
+    public var isUp: Bool { phase == .up }
+
+    /// When ``tick(now:)`` has something to do.
+    public var deadline: Int64 {
+        switch phase {
+        case .up:
+            min(
+                lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout,
+                settings.judgesQuality ? lastJudged + second : .max)
+        case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
+        }
+    }
+
+    // MARK: Orders
+
+    /// Where a client's server is, or a server's peer may be found before it speaks. Takes effect at once unless up.
+    public mutating func configure(peer address: SocketAddress) {
+        configuredPeer = address
+        if phase != .up { peer = address }
+    }
+
+    /// A client that starts tells a peer which still holds an older session of it to end that.
+    public mutating func announceStart() {
+        if !settings.isServer, phase != .up { owesDisconnect = !configuredPeer.isNone }
+    }
+
+    /// Ends the session, telling the peer; a client starts over with the next tick.
+    public mutating func disconnect(_ why: LinkReason, now: Int64) {
+        guard phase != .disconnected else { return }
+        if phase == .up {
+            owesDisconnect = true
+            disconnectTo = peer
+        }
+        leave(why, now: now)
+    }
+
+    /// Goes on after the process that held this session died: numbers that it may have used are left out.
+    public mutating func resume(now: Int64) {
+        nextSequence &+= 1 << 16
+        if phase == .up { reason = .resumed }
+        owesAuth = false
+        owesAuthOK = false
+        lastKeepaliveSent = min(lastKeepaliveSent, now - second)
+    }
+
+    /// A flow_id of its own for a new key, or when the peer was seen to use ours.
+    public mutating func renewFlow(_ id: UInt32) {
+        flowID = id
+        flows = PeerFlows()
+    }
+
+    /// Time has passed.
+    public mutating func tick(now: Int64) {
+        switch phase {
+        case .up:
+            if now - lastKeepaliveHeard >= settings.timeout {
+                leave(.timeout, now: now)
+                tick(now: now)
+                return
+            }
+            if now - lastKeepaliveSent >= second { owesKeepalive = true }
+            if settings.judgesQuality, now - lastJudged >= second { judgeQuality(now: now) }
+        case .disconnected, .authSent:
+            guard !settings.isServer, !configuredPeer.isNone, now - lastAuthSent >= second else { return }
+            owesAuth = true
+            lastAuthSent = now
+            phase = .authSent
+        }
+    }
+
+    private mutating func enter(now: Int64) {
+        if phase != .up {
+            phase = .up
+            quality = .up
+            qualitySince = now
+            lastJudged = now
+            reason = .handshake
+            loss.reset()
+        }
+        wasEverUp = true
+        lastKeepaliveHeard = now
+        owesKeepalive = true
+    }
+
+    private mutating func leave(_ why: LinkReason, now: Int64) {
+        if phase == .up { disconnects &+= 1 }
+        phase = .disconnected
+        reason = why
+        owesKeepalive = false
+        owesAuthOK = false
+        peerTimestamp = DatagramHeader.noTimestamp
+        // A second of rest: a peer that just said DISCONNECT is going away, not waiting for AUTH.
+        lastAuthSent = why == .peerDisconnect ? now - second / 2 : now - second
+        if !configuredPeer.isNone { peer = configuredPeer }
+    }
+
+    /// Lossy and slow, entered at the tolerance, left after 3 s below three quarters of it.
+    private mutating func judgeQuality(now: Int64) {
+        lastJudged = now
+        let percent = loss.permille / 10
+        let latency = Int(roundTrip.smoothed / 1000)
+        let wasLossy = quality == .lossy
+        let wasSlow = quality == .slow
+        let lossLimit = wasLossy ? settings.lossTolerance * 3 / 4 : settings.lossTolerance
+        let latencyLimit = wasSlow ? settings.latencyTolerance * 3 / 4 : settings.latencyTolerance
+        let isLossy = settings.lossTolerance < 100 && percent > lossLimit
+        let isSlow = settings.latencyTolerance != 1000 && roundTrip.hasSample && latency > latencyLimit
+        let verdict: LinkState = isLossy ? .lossy : isSlow ? .slow : .up
+        guard verdict != quality else {
+            qualitySince = now
+            return
+        }
+        // `qualitySince` is when the present verdict was last confirmed.
+        if verdict == .up, now - qualitySince < 3 * second { return }
+        quality = verdict
+        qualitySince = now
+        reason = isLossy ? .loss : isSlow ? .latency : .recovered
+    }
+
+    // MARK: Receiving
+
+    public enum Reception: Equatable, Sendable {
+        /// The plaintext is an inner packet for the device (or the reorder buffer).
+        case data
+        case control
+        case dropped(Drop)
+    }
+
+    public enum Drop: Equatable, Sendable {
+        case replayed
+        case unknownFlow
+        /// Right bytes in the wrong state: DATA while down, cleartext from elsewhere.
+        case state
+        /// The body cannot be of this type.
+        case implausible
+    }
+
+    /// Whether to spend crypto on a datagram. A number seen already, or a flow nobody knows that brings no handshake
+    /// (and needs no answer), is refused before.
+    @inlinable
+    public func isWorthOpening(_ header: DatagramHeader, _ type: DatagramType, now: Int64) -> Bool {
+        if let index = flows.find(header.flowID) { return flows.entries[index].window.isFresh(header.sequence) }
+        return type == .auth || type == .authOK || wouldRefuse(now: now) || mayObeyStranger(type, now: now)
+    }
+
+    /// Whether a datagram of a flow without a session is to be answered with DISCONNECT now.
+    @usableFromInline
+    func wouldRefuse(now: Int64) -> Bool {
+        settings.isServer && phase != .up && now - lastRefusal >= second
+    }
+
+    /// A client whose server has been silent for 3 s believes an unknown flow that there is no session any more.
+    @usableFromInline
+    func mayObeyStranger(_ type: DatagramType, now: Int64) -> Bool {
+        type == .disconnect && !settings.isServer && phase == .up && flows.mayBeTakenOver(now: now)
+    }
+
+    /// Takes a datagram whose MAC was right. `body` is its plaintext; `isOwnFlow` says whether a flow_id is one of this
+    /// process's own, whose datagrams somebody sent back.
+    public mutating func receive(
+        _ header: DatagramHeader, _ type: DatagramType, body: UnsafeRawBufferPointer, from source: SocketAddress,
+        now: Int64, isOwnFlow: (UInt32) -> Bool
+    ) -> Reception {
+        guard type == .data ? isInnerPacket(body) : ControlBody.isPlausible(type, body) else {
+            return .dropped(.implausible)
+        }
+        if let index = flows.find(header.flowID) {
+            let advances = flows.entries[index].window.isEmpty || header.sequence > flows.entries[index].window.highest
+            guard flows.entries[index].window.accept(header.sequence) else { return .dropped(.replayed) }
+            if index != flows.current {
+                flows.select(index)
+                loss.reset()
+                epoch &+= 1
+            }
+            if advances { heard(header, from: source, now: now) }
+        } else {
+            guard !isOwnFlow(header.flowID) else { return .dropped(.unknownFlow) }
+            guard type == .auth || type == .authOK, flows.mayBeTakenOver(now: now), canHandshake else {
+                return answerStranger(type, from: source, now: now)
+            }
+            let index = flows.adopt(header.flowID, now: now)
+            _ = flows.entries[index].window.accept(header.sequence)
+            loss.reset()
+            epoch &+= 1
+            heard(header, from: source, now: now)
+        }
+        loss.note(header.sequence)
+        flows.entries[flows.current].lastHeard = now
+        flows.entries[flows.current].isDisconnected = type == .disconnect
+        lastHeard = now
+        return act(on: type, now: now)
+    }
+
+    /// DATA of a tunnel with cleartext_data: it proves nothing, so it changes nothing.
+    @inlinable
+    public func receiveCleartext(_ body: UnsafeRawBufferPointer, from source: SocketAddress) -> Reception {
+        guard isUp, source == peer else { return .dropped(.state) }
+        return isInnerPacket(body) ? .data : .dropped(.implausible)
+    }
+
+    /// Whether the plaintext can be an inner packet: IPv4 with a whole header, IPv6, or an Ethernet frame.
+    @usableFromInline
+    func isInnerPacket(_ body: UnsafeRawBufferPointer) -> Bool {
+        guard let first = body.first else { return false }
+        if settings.isTAP { return body.count >= 14 }
+        return first >> 4 == 4 ? first & 0xf >= 5 && body.count >= 20 : first >> 4 == 6 && body.count >= 40
+    }
+
+    /// A client listens to handshakes only when it asked, or when its server has gone silent while up.
+    private var canHandshake: Bool { settings.isServer || phase != .disconnected }
+
+    private mutating func answerStranger(_ type: DatagramType, from source: SocketAddress, now: Int64) -> Reception {
+        if mayObeyStranger(type, now: now) {
+            leave(.peerDisconnect, now: now)
+        } else if wouldRefuse(now: now), type != .disconnect, type != .auth, type != .authOK {
+            refuse(source, now: now)
+        }
+        return .dropped(.unknownFlow)
+    }
+
+    private mutating func refuse(_ source: SocketAddress, now: Int64) {
+        lastRefusal = now
+        owesDisconnect = true
+        disconnectTo = source
+    }
+
+    private mutating func heard(_ header: DatagramHeader, from source: SocketAddress, now: Int64) {
+        peer = source
+        if header.timestamp != DatagramHeader.noTimestamp {
+            peerTimestamp = header.timestamp
+            peerTimestampAt = now
+        }
+        guard header.timestampReply != DatagramHeader.noTimestamp else { return }
+        let stamp = Moment(nanoseconds: now, wallMilliseconds: 0).wireTimestamp
+        roundTrip.add(Int64(stamp &- header.timestampReply) * 1000, now: now)
+        lastEcho = now
+    }
+
+    private mutating func act(on type: DatagramType, now: Int64) -> Reception {
+        switch type {
+        case .auth, .authOK:
+            if settings.isServer {
+                owesAuthOK = true
+                enter(now: now)
+            } else if phase == .authSent {
+                enter(now: now)
+            }
+        case .keepalive:
+            guard isUp else { return withoutSession(now: now) }
+            lastKeepaliveHeard = now
+            if now - lastAnswer >= second {
+                lastAnswer = now
+                owesKeepalive = true
+            }
+        case .disconnect:
+            guard isUp else { return .dropped(.state) }
+            leave(.peerDisconnect, now: now)
+        case .data:
+            return isUp ? .data : withoutSession(now: now)
+        }
+        return .control
+    }
+
+    /// The peer believes in a session that we have ended.
+    private mutating func withoutSession(now: Int64) -> Reception {
+        if wouldRefuse(now: now) { refuse(peer, now: now) }
+        return .dropped(.state)
+    }
+
+    // MARK: Sending
+
+    /// A control message to send now, and where to; nil when nothing is owed.
+    public mutating func nextControl(now: Int64) -> (type: DatagramType, destination: SocketAddress)? {
+        if owesDisconnect {
+            owesDisconnect = false
+            let destination = disconnectTo.isNone ? peer : disconnectTo
+            disconnectTo = .none
+            if !destination.isNone { return (.disconnect, destination) }
+        }
+        guard !peer.isNone else { return nil }
+        if owesAuth {
+            owesAuth = false
+            return (.auth, peer)
+        }
+        if owesAuthOK {
+            owesAuthOK = false
+            return (.authOK, peer)
+        }
+        if owesKeepalive {
+            owesKeepalive = false
+            lastKeepaliveSent = now
+            return (.keepalive, peer)
+        }
+        return nil
+    }
+
+    /// The header of the next datagram, taking its sequence number. `bodyLength` includes the MAC.
+    @inlinable
+    public mutating func nextHeader(
+        _ type: DatagramType, bodyLength: Int, reorder: Bool, dataSequence: UInt64, stamp: UInt16, now: Int64
+    ) -> DatagramHeader {
+        let sequence = nextSequence
+        advanceSequence()
+        return DatagramHeader(
+            type: type, reorder: reorder, length: UInt16(truncatingIfNeeded: bodyLength), timestamp: stamp,
+            timestampReply: takeEcho(now: now), flowID: flowID, sequence: sequence, dataSequence: dataSequence)
+    }
+
+    @usableFromInline mutating func advanceSequence() { nextSequence &+= 1 }
+
+    /// The peer's last timestamp, advanced by how long it was held; once, and only within a second.
+    @usableFromInline
+    mutating func takeEcho(now: Int64) -> UInt16 {
+        guard peerTimestamp != DatagramHeader.noTimestamp else { return DatagramHeader.noTimestamp }
+        let held = now - peerTimestampAt
+        let echo = peerTimestamp &+ UInt16(truncatingIfNeeded: held / millisecond)
+        peerTimestamp = DatagramHeader.noTimestamp
+        return held >= 0 && held < second ? echo : DatagramHeader.noTimestamp
+    }
+}

@@ -1,0 +1,260 @@
+/// A received inner packet on its way to the device.
+public struct InboundPacket: BitwiseCopyable {
+    public var bytes: UnsafeMutableRawPointer
+    public var count: Int32
+    /// Index of the link in its tunnel.
+    public var link: UInt16
+    /// The bytes lie in a slot of the packet pool, not in a receive buffer that is about to be reused.
+    public var isPooled: Bool
+
+    @inlinable
+    public init(bytes: UnsafeMutableRawPointer, count: Int, link: Int, isPooled: Bool = false) {
+        self.bytes = bytes
+        self.count = Int32(truncatingIfNeeded: count)
+        self.link = UInt16(truncatingIfNeeded: link)
+        self.isPooled = isPooled
+    }
+}
+
+/// Puts a tunnel's packets back in the order of their data_seq (wire-v1.md, Tunnel).
+///
+/// Packets are held in a ring by data_seq. A gap is given up when every link that carries traffic has brought something
+/// later and a short grace has passed (links deliver in order, so what is missing was lost), or after ``holdTime``, or when
+/// the ring is full. Nothing is ever dropped: what comes too late is delivered at once, as stock does. Memory is the ring;
+/// it doubles on need up to `limit` packets.
+///
+/// Use: ``insert(_:sequence:now:)`` for each packet, then ``next()`` until nil, then ``deadline``.
+public struct Resequencer: ~Copyable {
+    private var ring: UnsafeMutablePointer<Slot>
+    private var capacity: Int
+    private let limit: Int
+    private let linkCount: Int
+    /// The data_seq to deliver next; meaningless before the first packet.
+    private var expected: UInt64 = 0
+    private var isStarted = false
+    /// Highest data_seq held or delivered, plus one.
+    private var end: UInt64 = 0
+    /// Everything below is to be delivered without waiting for what is missing.
+    private var released: UInt64 = 0
+    public private(set) var held = 0
+    /// When the gap at the head was first seen; 0: no gap.
+    private var gapSince: Int64 = 0
+    private var gapAt: UInt64 = 0
+    /// Consecutive packets far from what is expected: the peer started anew.
+    private var strangers = 0
+    /// Highest data_seq that each link brought, and when.
+    private var linkEnd = InlineArray<32, UInt64>(repeating: 0)
+    private var linkHeard = InlineArray<32, Int64>(repeating: 0)
+
+    /// How long a gap is waited for at most, nanoseconds.
+    public var holdTime: Int64 = 100 * millisecond
+    public private(set) var timeouts: UInt64 = 0
+    public private(set) var overflows: UInt64 = 0
+
+    private struct Slot {
+        var packet: InboundPacket
+        var isUsed: Bool
+    }
+
+    /// Disorder within one link that is still waited for.
+    public static let grace = 3 * millisecond
+    /// A link that brought nothing for so long is not waited for.
+    private static let activity = 300 * millisecond
+    /// Beyond this distance a data_seq belongs to another start of the peer.
+    private static let horizon: UInt64 = 1 << 17
+
+    /// Holds up to `limit` packets (rounded up to a power of two).
+    public init(limit: Int, links: Int) {
+        linkCount = min(32, max(1, links))
+        var size = 64
+        while size < limit { size *= 2 }
+        self.limit = size
+        capacity = min(256, size)
+        ring = Self.makeRing(capacity)
+    }
+
+    deinit { ring.deallocate() }
+
+    private static func makeRing(_ capacity: Int) -> UnsafeMutablePointer<Slot> {
+        let ring = UnsafeMutablePointer<Slot>.allocate(capacity: capacity)
+        for index in 0..<capacity { (ring + index).pointer(to: \.isUsed)?.initialize(to: false) }
+        return ring
+    }
+
+    public enum Insertion: Sendable {
+        /// Taken; ``next()`` will hand it out in its turn.
+        case held
+        /// Deliver it now: it is late, or order cannot be told.
+        case deliver
+        /// The ring is full: take ``next()`` until nil, then insert again.
+        case full
+    }
+
+    /// Whether a packet may be the copy of one that waits here.
+    public func isHeld(_ sequence: UInt64) -> Bool {
+        sequence >= expected && sequence < end && ring[index(sequence)].isUsed
+    }
+
+    public mutating func insert(_ packet: InboundPacket, sequence: UInt64, now: Int64) -> Insertion {
+        if !isStarted { start(at: sequence) }
+        note(packet.link, sequence, now)
+        if sequence < expected {
+            // A peer that started anew counts from elsewhere; a single stray (the field is not authenticated) does not
+            // move the window.
+            if expected - sequence > Self.horizon { return stranger(sequence) }
+            return .deliver
+        }
+        let distance = sequence - expected
+        if distance >= Self.horizon { return stranger(sequence) }
+        strangers = 0
+        if distance >= UInt64(capacity), !makeRoom(for: sequence) { return .full }
+        let index = index(sequence)
+        if ring[index].isUsed { return .deliver }
+        ring[index] = Slot(packet: packet, isUsed: true)
+        held += 1
+        if sequence >= end { end = sequence + 1 }
+        return .held
+    }
+
+    /// The next packet in order, or nil when the head is missing and still waited for.
+    public mutating func next() -> InboundPacket? {
+        while expected < end {
+            let index = index(expected)
+            if ring[index].isUsed {
+                ring[index].isUsed = false
+                held -= 1
+                expected += 1
+                return ring[index].packet
+            }
+            if expected >= released { return nil }
+            expected += 1
+        }
+        return nil
+    }
+
+    /// After a batch: gives up gaps that will not fill. True when ``next()`` has more.
+    public mutating func review(now: Int64) -> Bool {
+        guard held > 0 else {
+            gapSince = 0
+            return false
+        }
+        if gapSince == 0 || gapAt != expected {
+            gapSince = now
+            gapAt = expected
+        }
+        let lost = lostBelow(now: now)
+        if lost > expected, now - gapSince >= Self.grace {
+            release(below: lost)
+        } else if now - gapSince >= holdTime {
+            release(below: firstHeld + 1)
+        } else {
+            return false
+        }
+        timeouts &+= 1
+        gapSince = 0
+        return true
+    }
+
+    /// When ``review(now:)`` is to be called though nothing came; .max: never.
+    public func deadline(now: Int64) -> Int64 {
+        guard held > 0, gapSince != 0 else { return .max }
+        return gapSince + (lostBelow(now: now) > expected ? min(Self.grace, holdTime) : holdTime)
+    }
+
+    /// The peer's sessions began anew: everything held goes out, and the next packet is the first.
+    public mutating func restart() {
+        release(below: end)
+        isStarted = false
+        strangers = 0
+    }
+
+    /// A link went away: it is not waited for.
+    public mutating func forget(link: Int) { linkHeard[link & 31] = 0 }
+
+    /// Every held packet that lies in a receive buffer is moved: `move` copies it to the pool, or returns nil when the
+    /// pool is empty, in which case everything held is released for delivery (true).
+    public mutating func adopt(_ move: (InboundPacket) -> InboundPacket?) -> Bool {
+        var left = held
+        var sequence = expected
+        while left > 0, sequence < end {
+            let index = index(sequence)
+            sequence += 1
+            guard ring[index].isUsed else { continue }
+            left -= 1
+            guard !ring[index].packet.isPooled else { continue }
+            guard let moved = move(ring[index].packet) else {
+                overflows &+= 1
+                release(below: end)
+                return true
+            }
+            ring[index].packet = moved
+        }
+        return false
+    }
+
+    private func index(_ sequence: UInt64) -> Int { Int(truncatingIfNeeded: sequence) & (capacity - 1) }
+
+    private mutating func start(at sequence: UInt64) {
+        // Held packets of before were handed out by now, or lie below `end` and are released.
+        guard held == 0 else { return }
+        isStarted = true
+        expected = sequence
+        end = sequence
+        released = 0
+        linkEnd = InlineArray(repeating: 0)
+    }
+
+    private mutating func stranger(_ sequence: UInt64) -> Insertion {
+        strangers += 1
+        if strangers >= 16 { restart() }
+        return .deliver
+    }
+
+    private mutating func makeRoom(for sequence: UInt64) -> Bool {
+        while capacity < limit, sequence - expected >= UInt64(capacity) { grow() }
+        if sequence - expected < UInt64(capacity) { return true }
+        if held == 0 {
+            expected = sequence
+            return true
+        }
+        overflows &+= 1
+        release(below: sequence - UInt64(capacity) + 1)
+        return false
+    }
+
+    private mutating func grow() {
+        let wider = Self.makeRing(capacity * 2)
+        var sequence = expected
+        while sequence < end {
+            let slot = ring[index(sequence)]
+            if slot.isUsed { wider[Int(truncatingIfNeeded: sequence) & (capacity * 2 - 1)] = slot }
+            sequence += 1
+        }
+        ring.deallocate()
+        ring = wider
+        capacity *= 2
+    }
+
+    private mutating func release(below sequence: UInt64) { released = max(released, sequence) }
+
+    private var firstHeld: UInt64 {
+        var sequence = expected
+        while sequence < end, !ring[index(sequence)].isUsed { sequence += 1 }
+        return sequence
+    }
+
+    private mutating func note(_ link: UInt16, _ sequence: UInt64, _ now: Int64) {
+        let link = Int(link & 31)
+        linkEnd[link] = max(linkEnd[link], sequence)
+        linkHeard[link] = now
+    }
+
+    /// Below this, every link that carries traffic has brought something later.
+    private func lostBelow(now: Int64) -> UInt64 {
+        var lowest = UInt64.max
+        for link in 0..<linkCount where linkHeard[link] != 0 && now - linkHeard[link] < Self.activity {
+            lowest = min(lowest, linkEnd[link])
+        }
+        return lowest == .max ? expected : lowest
+    }
+}

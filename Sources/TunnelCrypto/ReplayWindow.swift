@@ -1,0 +1,46 @@
+/// Which sequence numbers of a flow have been seen (RFC 6479's shifting bitmap): the last 2048 below the highest.
+@frozen
+public struct ReplayWindow: BitwiseCopyable, Sendable {
+    /// Numbers further than this below the highest are refused.
+    public static let reach: UInt64 = 2048 - 64
+
+    @usableFromInline var bits: InlineArray<32, UInt64>
+    /// The highest number accepted; meaningless while ``isEmpty``.
+    public private(set) var highest: UInt64
+    public private(set) var isEmpty: Bool
+
+    public init() {
+        bits = InlineArray(repeating: 0)
+        highest = 0
+        isEmpty = true
+    }
+
+    /// Whether `sequence` has not been seen and is not too old to know.
+    @inlinable
+    public func isFresh(_ sequence: UInt64) -> Bool {
+        if isEmpty || sequence > highest { return true }
+        if highest - sequence >= Self.reach { return false }
+        return bits[Int(sequence >> 6 & 31)] & (1 << (sequence & 63)) == 0
+    }
+
+    /// Marks an authenticated `sequence` as seen. False when it is not fresh.
+    public mutating func accept(_ sequence: UInt64) -> Bool {
+        if isEmpty {
+            isEmpty = false
+            highest = sequence
+        } else if sequence > highest {
+            // Words between the old and the new highest are reused: clear them.
+            let steps = min(sequence >> 6 - highest >> 6, 32)
+            var word = highest >> 6
+            for _ in 0..<steps {
+                word &+= 1
+                bits[Int(word & 31)] = 0
+            }
+            highest = sequence
+        } else if !isFresh(sequence) {
+            return false
+        }
+        bits[Int(sequence >> 6 & 31)] |= 1 << (sequence & 63)
+        return true
+    }
+}
