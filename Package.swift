@@ -27,7 +27,6 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
-        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
     ],
     targets: [
         // What Swift cannot import, and system libraries.
@@ -84,13 +83,12 @@ let package = Package(
         .target(
             name: "Control",
             dependencies: [
-                "AdminAPI", "FilterCompiler", "LinuxSystem", "ProcessChannel", "Store", "TunnelModel",
+                "AdminAPI", "CLinux", "FilterCompiler", "LinuxSystem", "ProcessChannel", "Store", "TunnelModel",
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ], swiftSettings: settings),
 
         // Thin mains.
@@ -101,7 +99,7 @@ let package = Package(
         .executableTarget(name: "mlvpn-engine", dependencies: ["Engine"], swiftSettings: settings),
         .executableTarget(
             name: "mlvpn-control",
-            dependencies: ["Control", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: ["Control", "LinuxSystem", .product(name: "ArgumentParser", package: "swift-argument-parser")],
             swiftSettings: settings),
         .executableTarget(
             name: "mlvpn-admin",

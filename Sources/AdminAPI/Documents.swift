@@ -101,3 +101,21 @@ public struct Health: Codable, Equatable, Sendable {
         self.version = version
     }
 }
+
+/// `POST /v1/check`.
+public struct CheckReport: Codable, Equatable, Sendable {
+    /// What is wrong.
+    public var problems: [String]
+    /// What is worth knowing.
+    public var notes: [String]
+
+    public init(problems: [String] = [], notes: [String] = []) {
+        self.problems = problems
+        self.notes = notes
+    }
+}
+
+/// The version of this program.
+public enum Version {
+    public static let text = "0.1.0"
+}

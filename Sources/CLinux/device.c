@@ -39,6 +39,7 @@ _Static_assert(CLINUX_RTA_DST == RTA_DST && CLINUX_RTA_OIF == RTA_OIF && CLINUX_
 _Static_assert(CLINUX_RTA_PRIORITY == RTA_PRIORITY && CLINUX_RTA_TABLE == RTA_TABLE, "");
 _Static_assert(CLINUX_RT_TABLE_MAIN == RT_TABLE_MAIN && CLINUX_RTPROT_STATIC == RTPROT_STATIC, "");
 _Static_assert(CLINUX_RT_SCOPE_UNIVERSE == RT_SCOPE_UNIVERSE && CLINUX_RT_SCOPE_LINK == RT_SCOPE_LINK, "");
+_Static_assert(CLINUX_RTNH_F_ONLINK == RTNH_F_ONLINK, "");
 _Static_assert(CLINUX_RTN_UNICAST == RTN_UNICAST && CLINUX_NLMSGERR_ATTR_MSG == NLMSGERR_ATTR_MSG, "");
 
 int clinux_tun_create(const char *name, int is_tap, int has_virtio_header) {

@@ -22,6 +22,13 @@ pid_t clinux_fork(void) {
     return pid < 0 ? -errno : pid;
 }
 
+int clinux_execute(const char *path, char *const *arguments, char *const *environment) {
+    execve(path, arguments, environment);
+    return -errno;
+}
+
+char **clinux_environment(void) { return environ; }
+
 // MARK: - fork and exec
 
 static void reset_signals(void) {
@@ -280,6 +287,8 @@ static void move_environment(void) {
     environ = copy;
     environment_has_moved = 1;
 }
+
+void clinux_set_name(const char *name) { (void)prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 size_t clinux_title_capacity(void) { return title_size; }
 

@@ -1,12 +1,11 @@
 import AdminAPI
 import HTTPTypes
 import Hummingbird
-import HummingbirdCore
 import LinuxSystem
 import Logging
 import NIOCore
 import NIOPosix
-import TunnelModel
+import Synchronization
 
 /// Serves HTTP/1.1 on the control socket, to the superuser and the members of the admin group.
 struct APIServer: Sendable {
@@ -20,35 +19,30 @@ struct APIServer: Sendable {
     private static let idleTimeout = TimeAmount.seconds(30)
     private static let maximumConnections = 256
 
-    private typealias Connection = (
-        channel: HTTP1Channel, value: HTTP1Channel.Value
-    )
-
     /// Runs until it is cancelled.
     func run(on listener: consuming OwnedDescriptor) async throws {
         let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
             .bind(listener.release()) { channel in
-                channel.eventLoop.makeCompletedFuture {
+                do {
                     let http = try connection(on: channel)
-                    return (http, channel)
-                }.flatMap { (http: HTTP1Channel, channel: any Channel) in
-                    http.setup(channel: channel, logger: logger).map { Accepted(http: http, value: $0) }
+                    return http.setup(channel: channel, logger: logger).map { Accepted(http: http, value: $0) }
+                } catch {
+                    return channel.eventLoop.makeFailedFuture(error)
                 }
             }
         logger.info("the API listens on the control socket")
         try await withThrowingDiscardingTaskGroup { group in
             try await server.executeThenClose { accepted in
-                var gate = ConnectionGate(limit: Self.maximumConnections)
+                let gate = ConnectionGate(limit: Self.maximumConnections)
                 for try await connection in accepted {
                     guard gate.enter() else {
                         connection.value.channel.close(promise: nil)
                         continue
                     }
-                    let leave = gate.leave
                     group.addTask {
                         await connection.http.handle(value: connection.value, logger: logger)
-                        leave()
+                        gate.leave()
                     }
                 }
             }
@@ -92,11 +86,19 @@ struct APIServer: Sendable {
 }
 
 /// How many connections there are at once.
-private struct ConnectionGate {
-    private let count: NIOLockedCount
+private final class ConnectionGate: Sendable {
+    private let count = Mutex(0)
+    private let limit: Int
 
-    init(limit: Int) { count = NIOLockedCount(limit: limit) }
+    init(limit: Int) { self.limit = limit }
 
-    mutating func enter() -> Bool { count.enter() }
-    var leave: @Sendable () -> Void { { [count] in count.leave() } }
+    func enter() -> Bool {
+        count.withLock { count in
+            guard count < limit else { return false }
+            count += 1
+            return true
+        }
+    }
+
+    func leave() { count.withLock { $0 -= 1 } }
 }

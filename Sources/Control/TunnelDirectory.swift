@@ -174,12 +174,10 @@ actor TunnelDirectory {
     func snapshots(of name: String? = nil) throws(StoreError) -> [TunnelSnapshot] {
         let chosen = entries.values.filter { name == nil || $0.definition.name.text == name }
         if let name, chosen.isEmpty && !rejected.contains(where: { $0.name == name }) { throw .noSuchTunnel(name) }
-        return chosen.sorted { $0.definition.name < $1.definition.name }.map { entry in
-            TunnelSnapshot(
-                entry: entry, record: entry.slot.flatMap(state.tunnel),
-                links: entry.definition.links.map { ($0, entry.linkSlots[$0.name].flatMap(state.link)) })
-        }
+        return chosen.sorted { $0.definition.name < $1.definition.name }.map { TunnelSnapshot($0, state) }
     }
+
+    func snapshot(of id: Int64) -> TunnelSnapshot? { entries[id].map { TunnelSnapshot($0, state) } }
 
     func entry(at slot: Slot) -> TunnelEntry? { owners[slot].flatMap { entries[$0] } }
 

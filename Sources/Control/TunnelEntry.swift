@@ -33,6 +33,12 @@ struct TunnelSnapshot: Sendable {
     /// In the order of the definition.
     var links: [(definition: LinkDefinition, record: StateMap.LinkRecord?)]
 
+    init(_ entry: TunnelEntry, _ state: StateReader) {
+        self.entry = entry
+        record = entry.slot.flatMap(state.tunnel)
+        links = entry.definition.links.map { ($0, entry.linkSlots[$0.name].flatMap(state.link)) }
+    }
+
     var definition: TunnelDefinition { entry.definition }
 
     /// `up`, `down` or `disabled`.

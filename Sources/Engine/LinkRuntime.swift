@@ -35,6 +35,8 @@ struct LinkRuntime {
     var usesSegmentation = false
     var usesGRO = false
     var weight: UInt64 = 0
+    var pacer = LinkPacer()
+    var health = LinkHealth()
     var isFallback = false
     /// What was last told to others.
     var reported: LinkState = .down

@@ -85,6 +85,7 @@ extension TunnelRuntime {
     private func applyLink(_ link: LinkDefinition, slot: Slot, identity: UInt64, _ now: Moment) {
         let settings = LinkSession.Settings(
             isServer: definition.mode == .server, isTAP: definition.device == .tap,
+            isCleartext: definition.cleartextData,
             timeoutSeconds: definition.timeout(of: link), lossTolerance: definition.lossTolerance(of: link),
             latencyTolerance: definition.latencyTolerance(of: link))
         let place: Int
@@ -101,6 +102,7 @@ extension TunnelRuntime {
         }
         links[place].record.pointee.generation = generation
         links[place].isFallback = link.fallback
+        links[place].pacer.limit = Double(link.limit ?? 0)
         if case .bytesPerSecond(let rate) = link.bandwidth { links[place].weight = rate } else { links[place].weight = 0 }
     }
 
@@ -153,7 +155,7 @@ extension TunnelRuntime {
     }
 
     func disconnect(_ link: Int, _ reason: LinkReason, _ now: Moment) {
-        flush(link)
+        flush(link, now)
         links[link].session.pointee.disconnect(reason, now: now.nanoseconds)
         sendControls(link, now)
         noticeState(link, now)
@@ -182,7 +184,7 @@ extension TunnelRuntime {
     }
 
     func attachSocket(_ link: Int, _ descriptor: Int32, _ now: Moment) {
-        flush(link)
+        flush(link, now)
         closeSocket(link)
         links[link].socket = descriptor
         links[link].local = clinux_address()
@@ -241,7 +243,7 @@ extension TunnelRuntime {
     func leave(_ now: Moment) {
         restartOrder(now)
         forEachLink { link in
-            flush(link)
+            flush(link, now)
             unwatch(links[link].socket)
         }
         unwatch(device)

@@ -103,6 +103,10 @@ extension TunnelRuntime {
             }
             used += (count + 63) & ~63
         }
+        measure(link, now)
+        if now.nanoseconds >= state.pointee.session.pointee.reportDeadline {
+            state.pointee.session.pointee.tick(now: now.nanoseconds)
+        }
         sendControls(link, now)
         if state.pointee.session.pointee.visibleState != state.pointee.reported
             || state.pointee.session.pointee.epoch != state.pointee.epoch

@@ -25,6 +25,8 @@ extension TunnelRuntime {
         var bytes = 0
         var packets = 0
         scheduler.pointee.observe(now: now.nanoseconds)
+        openPaces(now)
+        drainQueue(now)
         while bytes < Self.budgetBytes, packets < Self.budgetPackets {
             // Two bytes before an address divisible by 4: the IP header behind 10 bytes is aligned.
             let count = read(device, buffer + 6, WorkerBuffers.deviceSize - 6)
@@ -35,7 +37,7 @@ extension TunnelRuntime {
             packets += split(packet, header, stamp, now)
             bytes += count
         }
-        forEachLink { flush($0) }
+        forEachLink { flush($0, now) }
     }
 
     /// Sends the segments of one read; how many there were.
@@ -63,26 +65,31 @@ extension TunnelRuntime {
                 packet, linkHeaderLength: linkHeaderLength, maximumSegment4: UInt16(clamping: mtu - 40),
                 maximumSegment6: UInt16(clamping: mtu - 60))
         }
-        var reorder = true
-        var link = filters.isEmpty ? -1 : filtered(packet)
-        if link >= 0 { reorder = false } else { link = scheduler.pointee.pick(packet.count + Datagram.overhead) }
-        guard link >= 0, links[link].socket >= 0 else {
-            record.pointee.droppedNoLink &+= 1
-            return
+        if !filters.isEmpty {
+            let link = filtered(packet)
+            if link >= 0 { return append(packet, to: links + link, link, reorder: false, stamp, now) }
         }
-        append(packet, to: links + link, link, reorder: reorder, stamp, now)
+        guard queue.pointee.isEmpty else { return enqueue(packet, now) }
+        let link = pickLink(packet.count + Datagram.overhead)
+        if link >= 0 {
+            append(packet, to: links + link, link, reorder: true, stamp, now)
+        } else if eligible != 0 {
+            enqueue(packet, now)
+        } else {
+            record.pointee.droppedNoLink &+= 1
+        }
     }
 
     /// The first filter that matches and has a link that is up; -1: none.
     private func filtered(_ packet: UnsafeMutableRawBufferPointer) -> Int {
         for filter in filters {
-            let able = filter.links & upLinks
+            let able = filter.links & upLinks & ~suspects
             if able != 0, filter.program.matches(UnsafeRawBufferPointer(packet)) { return able.trailingZeroBitCount }
         }
         return -1
     }
 
-    private func append(
+    func append(
         _ packet: UnsafeMutableRawBufferPointer, to state: UnsafeMutablePointer<LinkRuntime>, _ link: Int,
         reorder: Bool, _ stamp: UInt16, _ now: Moment
     ) {
@@ -90,7 +97,7 @@ extension TunnelRuntime {
         let isClear = isCleartext
         let bodyLength = isClear ? packet.count : packet.count + Datagram.macSize
         let size = DatagramHeader.size + bodyLength
-        if !state.pointee.run.takes(size) { flush(link) }
+        if !state.pointee.run.takes(size) { flush(link, now) }
         let place = state.pointee.run.append(size)
         var dataSequence: UInt64 = 0
         if reorder {
@@ -125,7 +132,7 @@ extension TunnelRuntime {
 
     // MARK: Sending runs
 
-    func flush(_ link: Int) {
+    func flush(_ link: Int, _ now: Moment) {
         let state = links + link
         guard !state.pointee.run.isEmpty else { return }
         let run = state.pointee.run
@@ -151,6 +158,7 @@ extension TunnelRuntime {
             record.pointee.txPackets &+= UInt64(run.datagrams)
             record.pointee.txBytes &+= UInt64(run.used)
         }
+        state.pointee.health.sent(now: now.nanoseconds)
     }
 
     private func sendOneByOne(_ state: UnsafeMutablePointer<LinkRuntime>, _ run: SendRun) -> Int {
@@ -203,28 +211,26 @@ extension TunnelRuntime {
         let state = links + link
         guard state.pointee.socket >= 0 else { return }
         while let control = state.pointee.session.pointee.nextControl(now: now.nanoseconds) {
-            sendControl(state, control.type, to: control.destination, now)
+            sendControl(state, control, now)
         }
     }
 
     private func sendControl(
-        _ state: UnsafeMutablePointer<LinkRuntime>, _ type: DatagramType, to destination: SocketAddress, _ now: Moment
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ control: LinkSession.Control, _ now: Moment
     ) {
         let datagram = buffers.scratch
-        var body: UInt16 = 0
-        var count = 0
-        if type == .auth || type == .authOK {
-            body = (type == .auth ? ControlBody.auth : ControlBody.authOK).littleEndian
-            count = 2
-        }
+        let plaintext = buffers.scratch + 512
+        let count = writeBody(of: control, state, to: plaintext, now)
         let header = state.pointee.session.pointee.nextHeader(
-            type, bodyLength: count + Datagram.macSize, reorder: false, dataSequence: 0, stamp: now.wireTimestamp,
-            now: now.nanoseconds)
+            control.type, bodyLength: count + Datagram.macSize, reorder: false, dataSequence: 0,
+            stamp: now.wireTimestamp, now: now.nanoseconds)
         header.write(to: datagram)
         cipher.seal(
-            &body, count: count, to: datagram + DatagramHeader.size, flowID: header.flowID, sequence: header.sequence)
-        var to = destination
+            plaintext, count: count, to: datagram + DatagramHeader.size, flowID: header.flowID,
+            sequence: header.sequence)
+        var to = control.destination
         let size = Datagram.overhead + count
+        if control.type == .keepalive, !control.carriesReport { state.pointee.health.sent(now: now.nanoseconds) }
         if transfer(state, datagram, size, to: &to, segmentSize: 0) >= 0 {
             state.pointee.record.pointee.txPackets &+= 1
             state.pointee.record.pointee.txBytes &+= UInt64(size)
@@ -232,4 +238,24 @@ extension TunnelRuntime {
             state.pointee.record.pointee.droppedSend &+= 1
         }
     }
+
+    /// The body's length. A server answers in our own dialect only who spoke it; stock ignores what it does not know.
+    private func writeBody(
+        of control: LinkSession.Control, _ state: UnsafeMutablePointer<LinkRuntime>, to bytes: UnsafeMutableRawPointer,
+        _ now: Moment
+    ) -> Int {
+        switch control.type {
+        case .auth, .authOK:
+            let word = control.type == .auth ? ControlBody.auth : ControlBody.authOK
+            bytes.storeBytes(of: word.littleEndian, as: UInt16.self)
+            Self.capabilities.write(to: bytes + 2)
+            return 2 + Capabilities.encodedSize
+        case .keepalive where control.carriesReport:
+            state.pointee.session.pointee.meter.takeReport(now: now.nanoseconds).write(to: bytes)
+            return ReceiverReport.encodedSize
+        case .keepalive, .disconnect, .data: return 0
+        }
+    }
+
+    private static let capabilities: Capabilities = [.receiverReports]
 }

@@ -42,8 +42,19 @@ final class TunnelRuntime {
     let scheduler: UnsafeMutablePointer<BurstScheduler>
     var resequencer: UnsafeMutablePointer<Resequencer>?
     var filters: [(program: BPFProgram, links: UInt32)] = []
-    /// Links that are up, and those that DATA may be sent on now.
+    /// Links that are up.
     var upLinks: UInt32 = 0
+    /// Links that share the traffic; of these, the ones with the shortest way, and those whose pace lets nothing through
+    /// at the moment.
+    var eligible: UInt32 = 0
+    var near: UInt32 = 0
+    var blocked: UInt32 = 0
+    var pacedLinks: UInt32 = 0
+    /// Links that the adaptive scheduler leaves out: more harm than use.
+    var harmful: UInt32 = 0
+    var lastPolicy: Int64 = 0
+    /// What no link may take yet. In memory of its own, like the others.
+    let queue: UnsafeMutablePointer<FairQueue>
     /// What every packet needs of the definition.
     var isCleartext = false
     var clampsMSS = true
@@ -74,6 +85,8 @@ final class TunnelRuntime {
         links = .allocate(capacity: Self.maximumLinks)
         scheduler = .allocate(capacity: 1)
         scheduler.initialize(to: BurstScheduler())
+        queue = .allocate(capacity: 1)
+        queue.initialize(to: FairQueue())
         resequencer = Self.makeResequencer(tunnel.definition)
         let identity = Self.identity(of: tunnel.definition, cipher: cipher)
         if resume.pointee.layout != TunnelResume.layout || resume.pointee.identity != identity {
@@ -89,6 +102,8 @@ final class TunnelRuntime {
 
     deinit {
         scheduler.deallocate()
+        queue.deinitialize(count: 1)
+        queue.deallocate()
         resequencer?.deinitialize(count: 1)
         resequencer?.deallocate()
         links.deallocate()
@@ -137,22 +152,30 @@ final class TunnelRuntime {
     func tick(_ now: Moment) {
         forEachLink { link in
             links[link].session.pointee.tick(now: now.nanoseconds)
+            checkHealth(link, now)
             sendControls(link, now)
             noticeState(link, now)
             askForAddresses(link, now.nanoseconds)
         }
+        drainQueue(now)
         reviewOrder(now)
         updateDeadline(now)
     }
 
     /// Deadlines of sessions are rounded up to 50 ms, so that many tunnels share a wake-up.
     func updateDeadline(_ now: Moment) {
+        var relaxed = Int64.max
         var earliest = Int64.max
-        forEachLink { link in earliest = min(earliest, links[link].session.pointee.deadline) }
-        if earliest != .max {
-            let grid = 50 * millisecond
-            earliest = (max(earliest, now.nanoseconds) / grid + 1) * grid
+        forEachLink { link in
+            relaxed = min(relaxed, links[link].session.pointee.deadline)
+            earliest = min(
+                earliest, links[link].session.pointee.reportDeadline, links[link].health.deadline)
         }
+        if relaxed != .max {
+            let grid = 50 * millisecond
+            earliest = min(earliest, (max(relaxed, now.nanoseconds) / grid + 1) * grid)
+        }
+        earliest = min(earliest, queueDeadline(now.nanoseconds))
         if let resequencer { earliest = min(earliest, resequencer.pointee.deadline(now: now.nanoseconds)) }
         deadline = earliest
     }
@@ -199,8 +222,10 @@ final class TunnelRuntime {
         links[link].record.pointee.reason = reason.rawValue
         links[link].record.pointee.since = now.wallMilliseconds
         record(link, state, previous, reason, now)
-        if previous.isUp, !state.isUp {
+        if previous.isUp != state.isUp {
             resequencer?.pointee.forget(link: link)
+            links[link].pacer.reset()
+            links[link].health = LinkHealth()
         }
         updateEligible(now)
         shared.post(.linkState(slot: slot, linkSlot: links[link].slot, state: state))
@@ -234,47 +259,6 @@ final class TunnelRuntime {
         out.pointee.rttVariation = UInt32(clamping: session.pointee.roundTrip.variation)
         out.pointee.lossPermille = UInt32(session.pointee.loss.permille)
         out.pointee.offloads = (links[link].usesSegmentation ? 1 : 0) | (links[link].usesGRO ? 2 : 0)
-    }
-
-    /// Chooses who shares the traffic: links that are up; of these, good ones before fallback ones before lossy and slow.
-    func updateEligible(_ now: Moment) {
-        var good: UInt32 = 0
-        var fallback: UInt32 = 0
-        var poor: UInt32 = 0
-        forEachLink { link in
-            let bit: UInt32 = 1 << UInt32(link)
-            switch links[link].session.pointee.visibleState {
-            case .up: if links[link].isFallback { fallback |= bit } else { good |= bit }
-            case .lossy, .slow: poor |= bit
-            case .down, .connecting: break
-            }
-        }
-        let wasUp = upLinks != 0
-        upLinks = good | fallback | poor
-        let chosen = good != 0 ? good : fallback != 0 ? fallback : poor
-        scheduler.pointee.configure(weights: weights(), eligible: chosen)
-        updateHoldTime()
-        if wasUp != (upLinks != 0) || record.pointee.isUp != (upLinks != 0 ? 1 : 0) {
-            record.pointee.isUp = upLinks != 0 ? 1 : 0
-            record.pointee.since = now.wallMilliseconds
-            var event = StateMap.Event()
-            event.time = now.wallMilliseconds
-            event.generation = generation
-            event.slot = slot
-            event.kind = 2
-            event.state = upLinks != 0 ? LinkState.up.rawValue : LinkState.down.rawValue
-            event.previousState = upLinks != 0 ? LinkState.down.rawValue : LinkState.up.rawValue
-            shared.record(event)
-        }
-    }
-
-    /// Bandwidths as weights; all equal if any link lacks one.
-    private func weights() -> [(link: Int, weight: UInt64)] {
-        var known = true
-        forEachLink { if links[$0].weight == 0 { known = false } }
-        var result: [(link: Int, weight: UInt64)] = []
-        forEachLink { result.append((link: $0, weight: known ? links[$0].weight : 1 << 20)) }
-        return result
     }
 
     /// A gap is waited for as long as the slowest link may lag behind the fastest.

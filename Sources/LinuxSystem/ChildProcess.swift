@@ -60,6 +60,13 @@ public enum ChildProcess {
         return pid > 0 ? (pid, ProcessEnd(status: status)) : nil
     }
 
+    /// Executes another program in this process; returns only when it cannot.
+    static func replaceProgram(path: String, arguments: [String], environment: [String]) {
+        _ = withCStrings(arguments) { arguments in
+            withCStrings(environment) { environment in clinux_execute(path, arguments, environment) }
+        }
+    }
+
     private static func withCStrings<R>(
         _ strings: [String], _ body: (UnsafePointer<UnsafeMutablePointer<CChar>?>) -> R
     ) -> R {

@@ -175,8 +175,10 @@ public struct Netlink: ~Copyable {
         // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
         message.append([
             family(of: route.destination), UInt8(route.prefix), 0, 0, UInt8(CLINUX_RT_TABLE_MAIN),
-            UInt8(CLINUX_RTPROT_STATIC), UInt8(scope), UInt8(CLINUX_RTN_UNICAST), 0, 0, 0, 0,
+            UInt8(CLINUX_RTPROT_STATIC), UInt8(scope), UInt8(CLINUX_RTN_UNICAST),
         ])
+        // The device has one other end: the gateway need not lie in the network of its address.
+        message.append(UInt32(route.gateway == nil ? 0 : CLINUX_RTNH_F_ONLINK))
         if route.prefix > 0 { message.attribute(CLINUX_RTA_DST, bytes: route.destination) }
         if let gateway = route.gateway { message.attribute(CLINUX_RTA_GATEWAY, bytes: gateway) }
         message.attribute(CLINUX_RTA_OIF, UInt32(bitPattern: route.index))

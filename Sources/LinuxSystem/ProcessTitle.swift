@@ -18,5 +18,23 @@ public enum ProcessTitle {
     /// An environment variable that makes room for a title of `bytes`.
     public static func padding(_ bytes: Int) -> String { "\(paddingName)=\(String(repeating: ".", count: max(0, bytes)))" }
 
+    /// Executes this program anew, with room for a title of `bytes`, unless it has that. At the start of a program: all
+    /// that it has done is lost. Without room, titles are cut.
+    public static func makeRoom(_ bytes: Int) {
+        var environment: [String] = []
+        var next = clinux_environment()
+        while let variable = next?.pointee {
+            environment.append(String(cString: variable))
+            next = next?.advanced(by: 1)
+        }
+        // Once is enough, whatever came of it.
+        guard capacity < bytes, !environment.contains(where: { $0.hasPrefix(paddingName + "=") }) else { return }
+        environment.append(padding(bytes))
+        ChildProcess.replaceProgram(path: "/proc/self/exe", arguments: CommandLine.arguments, environment: environment)
+    }
+
+    /// The short name that `ps -e` and `pgrep` use; at most 15 bytes.
+    public static func setName(_ name: String) { clinux_set_name(name) }
+
     static let paddingName = "MLVPN_TITLE_ROOM"
 }

@@ -73,7 +73,7 @@ public enum TunDevice {
 
     /// What kind of device has this name now.
     private static func holder(of name: String) -> String {
-        guard let netlink = try? Netlink(), let link = try? netlink.link(named: name) else { return "another device" }
+        guard var netlink = try? Netlink(), let link = try? netlink.link(named: name) else { return "another device" }
         return link.kind.isEmpty ? "another network device" : "another device (kind \(link.kind))"
     }
 }

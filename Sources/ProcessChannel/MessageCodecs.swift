@@ -107,7 +107,10 @@ extension HelperRequest {
             writer.optional(resume) { writer, resume in
                 writer.tunnel(resume.previous)
                 writer.boolean(resume.hasDevice)
-                writer.list(resume.sockets) { $0.text($1.text) }
+                writer.list(resume.sockets) {
+                    $0.text($1.link.text)
+                    $0.boolean($1.isIPv6)
+                }
                 writer.list(resume.linksUp) { $0.text($1.text) }
             }
             return writer.bytes
@@ -366,7 +369,9 @@ extension MessageReader {
         try optional { (reader) throws(MalformedMessage) in
             HelperResume(
                 previous: try reader.tunnel(), hasDevice: try reader.boolean(),
-                sockets: try reader.list { (reader) throws(MalformedMessage) in try reader.linkName() },
+                sockets: try reader.list { (reader) throws(MalformedMessage) in
+                    BoundSocket(link: try reader.linkName(), isIPv6: try reader.boolean())
+                },
                 linksUp: try reader.list { (reader) throws(MalformedMessage) in try reader.linkName() })
         }
     }

@@ -100,15 +100,25 @@ public struct HelperResume: Equatable, Sendable {
     public var previous: CompiledTunnel
     public var hasDevice: Bool
     /// Links whose socket exists.
-    public var sockets: [LinkName]
+    public var sockets: [BoundSocket]
     /// Links that scripts know to be up.
     public var linksUp: [LinkName]
 
-    public init(previous: CompiledTunnel, hasDevice: Bool, sockets: [LinkName], linksUp: [LinkName]) {
+    public init(previous: CompiledTunnel, hasDevice: Bool, sockets: [BoundSocket], linksUp: [LinkName]) {
         self.previous = previous
         self.hasDevice = hasDevice
         self.sockets = sockets
         self.linksUp = linksUp
+    }
+}
+
+/// A link's socket and its address family.
+public struct BoundSocket: Hashable, Sendable {
+    public var link: LinkName
+    public var isIPv6: Bool
+    public init(link: LinkName, isIPv6: Bool) {
+        self.link = link
+        self.isIPv6 = isIPv6
     }
 }
 

@@ -9,14 +9,15 @@ public struct BPFProgram: Sendable {
     public enum Invalid: Error, Equatable, Sendable {
         case empty
         case tooLong
-        /// The instruction with this index is unknown, jumps out of the program or divides by zero.
+        /// The instruction with this index is unknown, jumps out of the program, uses memory that is not there, divides by
+        /// zero or shifts by more than 31.
         case instruction(Int)
         case doesNotReturn
     }
 
     public init(_ code: [BPFInstruction]) throws(Invalid) {
         if code.isEmpty { throw .empty }
-        if code.count > 4096 { throw .tooLong }
+        if code.count > BPFInstruction.maximumProgram { throw .tooLong }
         for (index, instruction) in code.enumerated() {
             guard Self.isValid(instruction, at: index, of: code.count) else { throw .instruction(index) }
         }

@@ -5,12 +5,15 @@
 public struct BurstScheduler: BitwiseCopyable, Sendable {
     public static let maximumLinks = 32
 
-    private var weights = InlineArray<32, Int64>(repeating: 0)
+    private var weights = InlineArray<32, Int64>(repeating: 1)
+    /// What each link may still send compared with the others, in bytes times `total`; their sum is 0.
     private var credits = InlineArray<32, Int64>(repeating: 0)
     /// Bit i: link i may be chosen.
     private var eligible: UInt32 = 0
     private var total: Int64 = 0
+    /// Whose turn it is, how many bytes that turn was given, and what is left of them (below 0 after its last packet).
     private var current: Int = -1
+    private var turn: Int = 0
     private var left: Int = 0
 
     // How fast the tunnel sends, for the burst's size.
@@ -23,26 +26,53 @@ public struct BurstScheduler: BitwiseCopyable, Sendable {
     /// A burst lasts this long at the present rate.
     private static let burstTime: Int64 = 500_000
     private static let window: Int64 = 10 * millisecond
+    /// Leaves room for the products of 32 weights and a burst.
+    private static let maximumWeight: UInt64 = 1 << 34
 
     public init() {}
 
-    /// Sets who takes part. `weights` are relative; a link that is not `eligible` gets nothing.
+    /// Sets who takes part. `weights` are relative (those above 2^34 count as 2^34, and none as 1); a link that is not
+    /// `eligible` gets nothing.
     public mutating func configure(weights new: some Sequence<(link: Int, weight: UInt64)>, eligible mask: UInt32) {
         eligible = mask
-        total = 0
+        weights = InlineArray(repeating: 1)
         for (link, weight) in new where link < Self.maximumLinks {
-            weights[link] = Int64(clamping: max(1, weight >> 4))
-            if mask & 1 << UInt32(link) != 0 { total &+= weights[link] }
+            weights[link] = Int64(min(max(1, weight), Self.maximumWeight))
         }
+        total = 0
+        for link in 0..<Self.maximumLinks where isEligible(link) { total += weights[link] }
         // Old credit would send a returning link a burst that it has not earned.
         credits = InlineArray(repeating: 0)
-        if current >= 0, mask & 1 << UInt32(current) == 0 {
-            current = -1
-            left = 0
-        }
+        current = -1
+        left = 0
     }
 
+    private func isEligible(_ link: Int) -> Bool { eligible & 1 << UInt32(link) != 0 }
+
     public var isEmpty: Bool { eligible == 0 }
+
+    /// Narrows or widens the choice for the next packets; shares earned so far stay.
+    @inlinable
+    public mutating func restrict(to mask: UInt32) {
+        if mask != choice { choose(from: mask) }
+    }
+
+    @usableFromInline var choice: UInt32 { eligible }
+
+    @usableFromInline
+    mutating func choose(from mask: UInt32) {
+        eligible = mask
+        total = 0
+        var left = mask
+        while left != 0 {
+            total &+= weights[left.trailingZeroBitCount]
+            left &= left - 1
+        }
+        if current >= 0, mask & 1 << UInt32(current) == 0 {
+            current = -1
+            self.left = 0
+        }
+    }
 
     /// The link for the next packet of `count` bytes; -1 when there is none.
     @inlinable
@@ -65,19 +95,35 @@ public struct BurstScheduler: BitwiseCopyable, Sendable {
     mutating func pickNext(_ count: Int) -> Int {
         guard eligible != 0 else { return -1 }
         if eligible & (eligible - 1) == 0 {
-            current = eligible.trailingZeroBitCount
-            left = Self.maximumBurst
+            begin(eligible.trailingZeroBitCount, Self.maximumBurst, count)
             return current
         }
+        settle()
         var best = -1
-        for link in 0..<Self.maximumLinks where eligible & 1 << UInt32(link) != 0 {
-            credits[link] += Int64(burst) * weights[link] / max(1, total)
-            if best < 0 || credits[link] > credits[best] { best = link }
+        var most = Int64.min
+        for link in 0..<Self.maximumLinks where isEligible(link) {
+            let credit = credits[link] + Int64(burst) * weights[link]
+            if credit > most {
+                most = credit
+                best = link
+            }
         }
-        credits[best] -= Int64(burst)
-        current = best
-        left = burst - count
+        begin(best, burst, count)
         return best
+    }
+
+    private mutating func begin(_ link: Int, _ bytes: Int, _ count: Int) {
+        current = link
+        turn = bytes
+        left = bytes - count
+    }
+
+    /// Charges the turn that ended with what it sent, its last packet's excess included, and shares that out.
+    private mutating func settle() {
+        guard current >= 0 else { return }
+        let sent = Int64(turn - left)
+        for link in 0..<Self.maximumLinks where isEligible(link) { credits[link] += sent * weights[link] }
+        credits[current] -= sent * total
     }
 
     /// Once per wake-up: follows the rate.

@@ -16,6 +16,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         public var isServer: Bool
         /// Inner packets are Ethernet frames.
         public var isTAP: Bool
+        /// DATA is not encrypted, so nothing is believed of it: loss, which is counted over all datagrams, is unknown.
+        public var isCleartext: Bool
         /// Nanoseconds.
         public var timeout: Int64
         /// Percent; 100 is off.
@@ -23,9 +25,13 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         /// Milliseconds; 1000 is off.
         public var latencyTolerance: Int
 
-        public init(isServer: Bool, isTAP: Bool, timeoutSeconds: Int, lossTolerance: Int, latencyTolerance: Int) {
+        public init(
+            isServer: Bool, isTAP: Bool, isCleartext: Bool = false, timeoutSeconds: Int, lossTolerance: Int,
+            latencyTolerance: Int
+        ) {
             self.isServer = isServer
             self.isTAP = isTAP
+            self.isCleartext = isCleartext
             timeout = Int64(timeoutSeconds) * second
             self.lossTolerance = lossTolerance
             self.latencyTolerance = latencyTolerance
@@ -58,12 +64,14 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     private var owesAuth = false
     private var owesAuthOK = false
     private var owesKeepalive = false
+    private var owesProbe = false
     private var owesDisconnect = false
     /// Where a DISCONNECT goes that answers a datagram without a session.
     private var disconnectTo: SocketAddress = .none
 
     // Times, monotonic nanoseconds.
     private var lastAuthSent: Int64 = .min / 2
+    /// Sent, or due and not yet fetched.
     private var lastKeepaliveSent: Int64 = .min / 2
     private var lastKeepaliveHeard: Int64 = .min / 2
     private var lastAnswer: Int64 = .min / 2
@@ -75,11 +83,17 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     // The peer's clock, for its echo.
     private var peerTimestamp: UInt16 = DatagramHeader.noTimestamp
     private var peerTimestampAt: Int64 = 0
-    /// When the peer last echoed one of our timestamps; 0: never.
+    /// When the peer last echoed one of our timestamps within 5 s; 0: never.
     public private(set) var lastEcho: Int64 = 0
 
     public private(set) var roundTrip = RoundTrip()
     public private(set) var loss = LossWindow()
+    /// What the peer said that it can do.
+    public private(set) var capabilities = Capabilities()
+    /// What came in the present flow, for our reports.
+    public var meter = LinkMeter()
+    private var incomingReport: ReceiverReport?
+    private var incomingRoundTrip: Int64 = -1
     public var flows = PeerFlows()
 
     /// `flowID` differs from every other that is in use under the same key; `sequence` is above any that was sent with it:
@@ -115,6 +129,26 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         }
     }
 
+    /// When a report for the peer's pacing is due; to the millisecond, unlike ``deadline``.
+    public var reportDeadline: Int64 {
+        isUp && reportsToPeer && !owesKeepalive ? meter.deadline : .max
+    }
+
+    /// With cleartext DATA a report would count control messages alone.
+    private var reportsToPeer: Bool { capabilities.contains(.receiverReports) && !settings.isCleartext }
+
+    /// The peer's last report, once.
+    public mutating func takeReport() -> ReceiverReport? {
+        defer { incomingReport = nil }
+        return incomingReport
+    }
+
+    /// The last round-trip sample, microseconds, once.
+    public mutating func takeRoundTrip() -> Int64? {
+        defer { incomingRoundTrip = -1 }
+        return incomingRoundTrip < 0 ? nil : incomingRoundTrip
+    }
+
     // MARK: Orders
 
     /// Where a client's server is, or a server's peer may be found before it speaks. Takes effect at once unless up.
@@ -147,11 +181,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         lastKeepaliveSent = min(lastKeepaliveSent, now - second)
     }
 
-    /// A flow_id of its own for a new key, or when the peer was seen to use ours.
-    public mutating func renewFlow(_ id: UInt32) {
-        flowID = id
-        flows = PeerFlows()
-    }
+    /// Asks the peer for a sign of life, and for one that shows that ours arrives.
+    public mutating func probe() { owesProbe = phase == .up }
 
     /// Time has passed.
     public mutating func tick(now: Int64) {
@@ -162,8 +193,16 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                 tick(now: now)
                 return
             }
-            if now - lastKeepaliveSent >= second { owesKeepalive = true }
-            if settings.judgesQuality, now - lastJudged >= second { judgeQuality(now: now) }
+            if now - lastKeepaliveSent >= second || now >= reportDeadline {
+                owesKeepalive = true
+                lastKeepaliveSent = now
+            }
+            if settings.judgesQuality {
+                if now - lastJudged >= second { judgeQuality(now: now) }
+            } else if quality != .up {
+                quality = .up
+                reason = .recovered
+            }
         case .disconnected, .authSent:
             guard !settings.isServer, !configuredPeer.isNone, now - lastAuthSent >= second else { return }
             owesAuth = true
@@ -179,6 +218,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             qualitySince = now
             lastJudged = now
             reason = .handshake
+            owesDisconnect = false
             loss.reset()
         }
         wasEverUp = true
@@ -193,7 +233,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         owesKeepalive = false
         owesAuthOK = false
         peerTimestamp = DatagramHeader.noTimestamp
-        // A second of rest: a peer that just said DISCONNECT is going away, not waiting for AUTH.
+        // Half a second of rest: a peer that just said DISCONNECT is going away, not waiting for AUTH.
         lastAuthSent = why == .peerDisconnect ? now - second / 2 : now - second
         if !configuredPeer.isNone { peer = configuredPeer }
     }
@@ -269,12 +309,18 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             return .dropped(.implausible)
         }
         if let index = flows.find(header.flowID) {
-            let advances = flows.entries[index].window.isEmpty || header.sequence > flows.entries[index].window.highest
+            let advances = header.sequence > flows.entries[index].window.highest
             guard flows.entries[index].window.accept(header.sequence) else { return .dropped(.replayed) }
+            let isStale = type == .disconnect || flows.entries[index].isDisconnected || index != flows.current
+            // Overtaken by what the flow sent later: it must neither end nor revive a session, nor take a link back.
+            if !advances, isStale { return .dropped(.state) }
             if index != flows.current {
+                if type == .disconnect {
+                    flows.entries[index].isDisconnected = true
+                    return .dropped(.state)
+                }
                 flows.select(index)
-                loss.reset()
-                epoch &+= 1
+                beginFlow()
             }
             if advances { heard(header, from: source, now: now) }
         } else {
@@ -284,15 +330,24 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             }
             let index = flows.adopt(header.flowID, now: now)
             _ = flows.entries[index].window.accept(header.sequence)
-            loss.reset()
-            epoch &+= 1
+            beginFlow()
             heard(header, from: source, now: now)
         }
-        loss.note(header.sequence)
+        if !settings.isCleartext { loss.note(header.sequence) }
+        meter.note(
+            sequence: header.sequence, size: Int(header.length) + DatagramHeader.size,
+            delay: UInt16(truncatingIfNeeded: now / millisecond) &- header.timestamp,
+            wantsReport: type == .data || (type == .keepalive && body.isEmpty), now: now)
         flows.entries[flows.current].lastHeard = now
         flows.entries[flows.current].isDisconnected = type == .disconnect
         lastHeard = now
-        return act(on: type, now: now)
+        return act(on: type, body, from: source, now: now)
+    }
+
+    private mutating func beginFlow() {
+        loss.reset()
+        meter = LinkMeter()
+        epoch &+= 1
     }
 
     /// DATA of a tunnel with cleartext_data: it proves nothing, so it changes nothing.
@@ -302,12 +357,13 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         return isInnerPacket(body) ? .data : .dropped(.implausible)
     }
 
-    /// Whether the plaintext can be an inner packet: IPv4 with a whole header, IPv6, or an Ethernet frame.
+    /// Whether the plaintext can be an inner packet: IPv4 or IPv6 with a whole header, or an Ethernet frame.
     @usableFromInline
     func isInnerPacket(_ body: UnsafeRawBufferPointer) -> Bool {
         guard let first = body.first else { return false }
         if settings.isTAP { return body.count >= 14 }
-        return first >> 4 == 4 ? first & 0xf >= 5 && body.count >= 20 : first >> 4 == 6 && body.count >= 40
+        let words = Int(first & 0xf)
+        return first >> 4 == 4 ? words >= 5 && body.count >= 4 * words : first >> 4 == 6 && body.count >= 40
     }
 
     /// A client listens to handshakes only when it asked, or when its server has gone silent while up.
@@ -336,13 +392,19 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         }
         guard header.timestampReply != DatagramHeader.noTimestamp else { return }
         let stamp = Moment(nanoseconds: now, wallMilliseconds: 0).wireTimestamp
-        roundTrip.add(Int64(stamp &- header.timestampReply) * 1000, now: now)
+        let sample = Int64(stamp &- header.timestampReply) * 1000
+        guard sample < RoundTrip.ceiling else { return }
+        roundTrip.add(sample, now: now)
+        incomingRoundTrip = sample
         lastEcho = now
     }
 
-    private mutating func act(on type: DatagramType, now: Int64) -> Reception {
+    private mutating func act(
+        on type: DatagramType, _ body: UnsafeRawBufferPointer, from source: SocketAddress, now: Int64
+    ) -> Reception {
         switch type {
         case .auth, .authOK:
+            capabilities = Capabilities(body: body)
             if settings.isServer {
                 owesAuthOK = true
                 enter(now: now)
@@ -350,8 +412,9 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                 enter(now: now)
             }
         case .keepalive:
-            guard isUp else { return withoutSession(now: now) }
+            guard isUp else { return withoutSession(source, now: now) }
             lastKeepaliveHeard = now
+            if let report = ReceiverReport(body: body) { incomingReport = report }
             if now - lastAnswer >= second {
                 lastAnswer = now
                 owesKeepalive = true
@@ -360,42 +423,51 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             guard isUp else { return .dropped(.state) }
             leave(.peerDisconnect, now: now)
         case .data:
-            return isUp ? .data : withoutSession(now: now)
+            return isUp ? .data : withoutSession(source, now: now)
         }
         return .control
     }
 
     /// The peer believes in a session that we have ended.
-    private mutating func withoutSession(now: Int64) -> Reception {
-        if wouldRefuse(now: now) { refuse(peer, now: now) }
+    private mutating func withoutSession(_ source: SocketAddress, now: Int64) -> Reception {
+        if wouldRefuse(now: now) { refuse(source, now: now) }
         return .dropped(.state)
     }
 
     // MARK: Sending
 
-    /// A control message to send now, and where to; nil when nothing is owed.
-    public mutating func nextControl(now: Int64) -> (type: DatagramType, destination: SocketAddress)? {
+    /// A control message to send.
+    public struct Control: Equatable, Sendable {
+        public var type: DatagramType
+        public var destination: SocketAddress
+        /// A KEEPALIVE with our report of what came, rather than one that asks for the peer's.
+        public var carriesReport = false
+    }
+
+    /// The next control message to send now; nil when nothing is owed.
+    public mutating func nextControl(now: Int64) -> Control? {
         if owesDisconnect {
             owesDisconnect = false
             let destination = disconnectTo.isNone ? peer : disconnectTo
             disconnectTo = .none
-            if !destination.isNone { return (.disconnect, destination) }
+            if !destination.isNone { return Control(type: .disconnect, destination: destination) }
         }
         guard !peer.isNone else { return nil }
         if owesAuth {
             owesAuth = false
-            return (.auth, peer)
+            return Control(type: .auth, destination: peer)
         }
         if owesAuthOK {
             owesAuthOK = false
-            return (.authOK, peer)
+            return Control(type: .authOK, destination: peer)
         }
-        if owesKeepalive {
+        guard owesKeepalive || owesProbe else { return nil }
+        defer {
             owesKeepalive = false
-            lastKeepaliveSent = now
-            return (.keepalive, peer)
+            owesProbe = false
         }
-        return nil
+        lastKeepaliveSent = now
+        return Control(type: .keepalive, destination: peer, carriesReport: !owesProbe && reportsToPeer)
     }
 
     /// The header of the next datagram, taking its sequence number. `bodyLength` includes the MAC.
@@ -405,9 +477,11 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     ) -> DatagramHeader {
         let sequence = nextSequence
         advanceSequence()
+        // A receiver believes no header of cleartext DATA: the echo, given once, waits for a control message.
+        let echo = type == .data && settings.isCleartext ? DatagramHeader.noTimestamp : takeEcho(now: now)
         return DatagramHeader(
             type: type, reorder: reorder, length: UInt16(truncatingIfNeeded: bodyLength), timestamp: stamp,
-            timestampReply: takeEcho(now: now), flowID: flowID, sequence: sequence, dataSequence: dataSequence)
+            timestampReply: echo, flowID: flowID, sequence: sequence, dataSequence: dataSequence)
     }
 
     @usableFromInline mutating func advanceSequence() { nextSequence &+= 1 }

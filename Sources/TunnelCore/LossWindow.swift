@@ -8,7 +8,7 @@ public struct LossWindow: BitwiseCopyable, Sendable {
 
     /// A jump of more than 64, and the first number, mean "no loss".
     public mutating func note(_ sequence: UInt64) {
-        if isEmpty || sequence > highest &+ 64 {
+        if isEmpty || sequence > highest && sequence - highest > 64 {
             bits = .max
             highest = sequence
             isEmpty = false

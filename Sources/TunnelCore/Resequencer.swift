@@ -19,9 +19,11 @@ public struct InboundPacket: BitwiseCopyable {
 /// Puts a tunnel's packets back in the order of their data_seq (wire-v1.md, Tunnel).
 ///
 /// Packets are held in a ring by data_seq. A gap is given up when every link that carries traffic has brought something
-/// later and a short grace has passed (links deliver in order, so what is missing was lost), or after ``holdTime``, or when
-/// the ring is full. Nothing is ever dropped: what comes too late is delivered at once, as stock does. Memory is the ring;
-/// it doubles on need up to `limit` packets.
+/// later and a short grace has passed (links deliver in order, so what is missing was lost), or when a packet behind it has
+/// waited for ``holdTime``, or when the ring is full. Nothing is ever dropped: what comes too late is delivered at once, as
+/// stock does. Memory is the ring; it doubles on need up to `limit` packets.
+///
+/// data_seq is not authenticated: a number far from what is expected moves nothing until 16 in a row are.
 ///
 /// Use: ``insert(_:sequence:now:)`` for each packet, then ``next()`` until nil, then ``deadline``.
 public struct Resequencer: ~Copyable {
@@ -37,10 +39,9 @@ public struct Resequencer: ~Copyable {
     /// Everything below is to be delivered without waiting for what is missing.
     private var released: UInt64 = 0
     public private(set) var held = 0
-    /// When the gap at the head was first seen; 0: no gap.
-    private var gapSince: Int64 = 0
-    private var gapAt: UInt64 = 0
-    /// Consecutive packets far from what is expected: the peer started anew.
+    /// No packet that is held came before this.
+    private var oldest: Int64 = 0
+    /// Packets far from what is expected, without another between: the peer started anew.
     private var strangers = 0
     /// Highest data_seq that each link brought, and when.
     private var linkEnd = InlineArray<32, UInt64>(repeating: 0)
@@ -53,6 +54,7 @@ public struct Resequencer: ~Copyable {
 
     private struct Slot {
         var packet: InboundPacket
+        var arrival: Int64
         var isUsed: Bool
     }
 
@@ -60,8 +62,12 @@ public struct Resequencer: ~Copyable {
     public static let grace = 3 * millisecond
     /// A link that brought nothing for so long is not waited for.
     private static let activity = 300 * millisecond
-    /// Beyond this distance a data_seq belongs to another start of the peer.
+    /// A data_seq that lies further back than this belongs to another start of the peer.
     private static let horizon: UInt64 = 1 << 17
+    /// So one that lies further ahead: a few rings, since what is expected jumps there.
+    private var reach: UInt64 { 4 * UInt64(limit) }
+    /// No peer counts so far.
+    private static let ceiling: UInt64 = 1 << 62
 
     /// Holds up to `limit` packets (rounded up to a power of two).
     public init(limit: Int, links: Int) {
@@ -96,21 +102,26 @@ public struct Resequencer: ~Copyable {
     }
 
     public mutating func insert(_ packet: InboundPacket, sequence: UInt64, now: Int64) -> Insertion {
-        if !isStarted { start(at: sequence) }
-        note(packet.link, sequence, now)
+        guard sequence < Self.ceiling else { return .deliver }
+        if !isStarted {
+            // What the peer sent before it started anew goes first.
+            guard held == 0 else { return .full }
+            start(at: sequence)
+        }
         if sequence < expected {
-            // A peer that started anew counts from elsewhere; a single stray (the field is not authenticated) does not
-            // move the window.
-            if expected - sequence > Self.horizon { return stranger(sequence) }
+            if expected - sequence > Self.horizon { return stranger() }
+            note(packet.link, sequence, now)
             return .deliver
         }
         let distance = sequence - expected
-        if distance >= Self.horizon { return stranger(sequence) }
+        if distance >= reach { return stranger() }
         strangers = 0
+        note(packet.link, sequence, now)
         if distance >= UInt64(capacity), !makeRoom(for: sequence) { return .full }
         let index = index(sequence)
         if ring[index].isUsed { return .deliver }
-        ring[index] = Slot(packet: packet, isUsed: true)
+        ring[index] = Slot(packet: packet, arrival: now, isUsed: true)
+        if held == 0 { oldest = now }
         held += 1
         if sequence >= end { end = sequence + 1 }
         return .held
@@ -134,31 +145,39 @@ public struct Resequencer: ~Copyable {
 
     /// After a batch: gives up gaps that will not fill. True when ``next()`` has more.
     public mutating func review(now: Int64) -> Bool {
-        guard held > 0 else {
-            gapSince = 0
-            return false
-        }
-        if gapSince == 0 || gapAt != expected {
-            gapSince = now
-            gapAt = expected
-        }
+        guard held > 0 else { return false }
         let lost = lostBelow(now: now)
-        if lost > expected, now - gapSince >= Self.grace {
-            release(below: lost)
-        } else if now - gapSince >= holdTime {
-            release(below: firstHeld + 1)
-        } else {
-            return false
+        let patience = patience(lost)
+        guard now - oldest >= patience else { return false }
+        var first = Int64.max
+        var givenUp = expected
+        var left = held
+        var sequence = expected
+        while left > 0 {
+            let slot = ring[index(sequence)]
+            sequence += 1
+            guard slot.isUsed else { continue }
+            left -= 1
+            first = min(first, slot.arrival)
+            if now - slot.arrival >= holdTime {
+                givenUp = sequence
+            } else if now - slot.arrival >= patience {
+                givenUp = max(givenUp, min(lost, sequence))
+            }
         }
+        oldest = first
+        guard givenUp > expected else { return false }
+        release(below: givenUp)
         timeouts &+= 1
-        gapSince = 0
         return true
     }
 
+    /// How long a packet waits: where what is missing was lost, only for disorder within a link.
+    private func patience(_ lost: UInt64) -> Int64 { lost > expected ? min(Self.grace, holdTime) : holdTime }
+
     /// When ``review(now:)`` is to be called though nothing came; .max: never.
     public func deadline(now: Int64) -> Int64 {
-        guard held > 0, gapSince != 0 else { return .max }
-        return gapSince + (lostBelow(now: now) > expected ? min(Self.grace, holdTime) : holdTime)
+        held > 0 ? oldest + patience(lostBelow(now: now)) : .max
     }
 
     /// The peer's sessions began anew: everything held goes out, and the next packet is the first.
@@ -195,8 +214,6 @@ public struct Resequencer: ~Copyable {
     private func index(_ sequence: UInt64) -> Int { Int(truncatingIfNeeded: sequence) & (capacity - 1) }
 
     private mutating func start(at sequence: UInt64) {
-        // Held packets of before were handed out by now, or lie below `end` and are released.
-        guard held == 0 else { return }
         isStarted = true
         expected = sequence
         end = sequence
@@ -204,7 +221,7 @@ public struct Resequencer: ~Copyable {
         linkEnd = InlineArray(repeating: 0)
     }
 
-    private mutating func stranger(_ sequence: UInt64) -> Insertion {
+    private mutating func stranger() -> Insertion {
         strangers += 1
         if strangers >= 16 { restart() }
         return .deliver
@@ -213,12 +230,13 @@ public struct Resequencer: ~Copyable {
     private mutating func makeRoom(for sequence: UInt64) -> Bool {
         while capacity < limit, sequence - expected >= UInt64(capacity) { grow() }
         if sequence - expected < UInt64(capacity) { return true }
+        let first = sequence - UInt64(capacity) + 1
         if held == 0 {
-            expected = sequence
+            expected = first
             return true
         }
         overflows &+= 1
-        release(below: sequence - UInt64(capacity) + 1)
+        release(below: first)
         return false
     }
 
@@ -236,12 +254,6 @@ public struct Resequencer: ~Copyable {
     }
 
     private mutating func release(below sequence: UInt64) { released = max(released, sequence) }
-
-    private var firstHeld: UInt64 {
-        var sequence = expected
-        while sequence < end, !ring[index(sequence)].isUsed { sequence += 1 }
-        return sequence
-    }
 
     private mutating func note(_ link: UInt16, _ sequence: UInt64, _ now: Int64) {
         let link = Int(link & 31)

@@ -11,6 +11,8 @@ public struct RoundTrip: BitwiseCopyable, Sendable {
 
     public init() {}
 
+    private static let window = 30 * second
+
     /// Samples of 5 s and more are no measurement (wire-v1.md, Session).
     public static let ceiling: Int64 = 5_000_000
 
@@ -24,8 +26,8 @@ public struct RoundTrip: BitwiseCopyable, Sendable {
             variation = sample / 2
             hasSample = true
         }
-        if now - windowStart > 30 * second {
-            previousMinimum = currentMinimum
+        if now - windowStart > Self.window {
+            previousMinimum = now - windowStart > 2 * Self.window ? .max : currentMinimum
             currentMinimum = .max
             windowStart = now
         }

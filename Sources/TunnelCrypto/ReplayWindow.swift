@@ -1,7 +1,8 @@
-/// Which sequence numbers of a flow have been seen (RFC 6479's shifting bitmap): the last 2048 below the highest.
+/// Which sequence numbers of a flow have been seen: a bitmap of 2048, shifted by whole words (RFC 6479).
 @frozen
 public struct ReplayWindow: BitwiseCopyable, Sendable {
-    /// Numbers further than this below the highest are refused.
+    /// Numbers so far below the highest, and further, are refused: a word less than the bitmap, the highest's being partly
+    /// in use.
     public static let reach: UInt64 = 2048 - 64
 
     @usableFromInline var bits: InlineArray<32, UInt64>

@@ -24,11 +24,11 @@ public enum Datagram {
     public static func parse(
         _ bytes: UnsafeRawBufferPointer
     ) throws(Malformation) -> (header: DatagramHeader, type: DatagramType) {
-        guard let base = bytes.baseAddress, bytes.count > DatagramHeader.size else { throw .shorterThanHeader }
+        guard let base = bytes.baseAddress, bytes.count >= DatagramHeader.size else { throw .shorterThanHeader }
         let header = DatagramHeader(reading: base)
-        guard Int(header.length) == bytes.count - DatagramHeader.size, header.length <= maximumSize else {
-            throw .lengthMismatch
-        }
+        guard header.length > 0, header.length <= maximumSize,
+            Int(header.length) == bytes.count - DatagramHeader.size
+        else { throw .lengthMismatch }
         guard let type = header.type else { throw .unknownType }
         return (header, type)
     }

@@ -47,8 +47,8 @@ struct Throughput: ParsableCommand {
     @Option(help: "Measurements of each kind; the median counts.")
     var repeats = 3
 
-    @Option(help: "UDP senders' rate as iperf3 has it; 0 sends as fast as it can.")
-    var udpRate = "0"
+    @Option(help: "UDP senders' rate as iperf3 has it; 0 sends as fast as it can, and then mostly measures loss.")
+    var udpRate = "200M"
 
     @Flag(help: "Print one JSON document instead of tables.")
     var json = false

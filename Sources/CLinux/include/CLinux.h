@@ -84,6 +84,11 @@ int clinux_tun_set_send_buffer(int fd, int bytes);
 
 // MARK: - Processes
 
+/// execve(2). Returns only on failure, -errno.
+int clinux_execute(const char *path, char *const *arguments, char *const *environment);
+/// The environment as it is now.
+char **clinux_environment(void);
+
 /// fork(2), which Swift does not import. 0 in the child.
 pid_t clinux_fork(void);
 
@@ -130,6 +135,8 @@ int clinux_seccomp_install(const int *allowed, size_t allowed_count, const int *
 
 // MARK: - Process title
 
+/// The short name (comm) of this process, at most 15 bytes.
+void clinux_set_name(const char *name);
 /// Bytes that a title may take, its closing NUL included: what the kernel shows as the command line.
 size_t clinux_title_capacity(void);
 /// Shows `title`, cut to the capacity. The environment has moved to the heap after the first call.
@@ -212,6 +219,7 @@ enum {
     CLINUX_RT_SCOPE_UNIVERSE = 0,
     CLINUX_RT_SCOPE_LINK = 253,
     CLINUX_RTN_UNICAST = 1,
+    CLINUX_RTNH_F_ONLINK = 4,
     CLINUX_NLMSGERR_ATTR_MSG = 1,
 };
 

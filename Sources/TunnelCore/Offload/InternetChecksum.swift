@@ -86,8 +86,7 @@ public struct InternetChecksum {
     public var isValid: Bool { folded == 0xffff }
 
     private mutating func addNative(_ words: UInt64) {
-        // Both are folded to 33 bits before they meet; the result is again.
-        let total = (sum & 0xffff_ffff) &+ (sum >> 32) &+ (words & 0xffff_ffff) &+ (words >> 32)
+        let total = sum &+ words
         sum = (total & 0xffff_ffff) &+ (total >> 32)
     }
 }

@@ -11,6 +11,8 @@ struct OffloadCoalescerTests {
         ("destination port", { $0.destinationPort ^= 0x100 }),
         ("source address", { $0.source[3] ^= 1 }),
         ("destination address", { $0.destination[0] ^= 1 }),
+        ("the source's last byte", { $0.source[$0.source.count - 1] ^= 1 }),
+        ("the destination's last byte", { $0.destination[$0.destination.count - 1] ^= 0x80 }),
         ("traffic class", { $0.trafficClass ^= 4 }),
         ("congestion mark", { $0.trafficClass ^= 3 }),
         ("hop limit", { $0.hopLimit ^= 1 }),
@@ -119,10 +121,38 @@ struct OffloadCoalescerTests {
     }
 
     @Test func `a UDP datagram without a checksum is not given one`() {
-        var flow = udpFlow(count: 3).map { $0.bytes() }
-        for index in flow.indices { flow[index].replaceSubrange(26..<28, with: [0, 0]) }
+        // Datagrams whose checksum computes to zero: right even to one who takes the field for a checksum.
+        let flow = udpFlow(count: 3).map { packet in
+            var packet = packet
+            packet.payload.replaceSubrange(98..<100, with: [0, 0])
+            let rest = Array(packet.bytes()[26..<28])
+            packet.payload.replaceSubrange(98..<100, with: rest)
+            var bytes = packet.bytes()
+            #expect(Array(bytes[26..<28]) == [0xff, 0xff])
+            bytes.replaceSubrange(26..<28, with: [0, 0])
+            return bytes
+        }
         let writes = coalesce(flow)
         #expect(writes.map(\.packet) == flow)
+    }
+
+    @Test func `segments with reserved bits are not merged`() {
+        let flow = flow(count: 3, isIPv6: false).map { packet in
+            var bytes = packet.bytes()
+            bytes[32] |= 0x01
+            rewriteTCPChecksum4(&bytes)
+            return bytes
+        }
+        #expect(coalesce(flow).map(\.packet) == flow)
+    }
+
+    @Test func `frames whose EtherType is not their IP version's are not merged`() {
+        let frames = flow(count: 3, isIPv6: false, tap: true).map { packet in
+            var bytes = packet.bytes()
+            bytes.replaceSubrange(12..<14, with: [0x86, 0xdd])
+            return bytes
+        }
+        #expect(coalesce(frames, linkHeaderLength: 14).map(\.packet) == frames)
     }
 
     @Test func `what the device cannot split is not merged`() {
@@ -265,6 +295,12 @@ struct OffloadCoalescerTests {
             packet.payload = (0..<lengths[index]).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ index) }
             return packet
         }
+    }
+
+    private func rewriteTCPChecksum4(_ packet: inout [UInt8]) {
+        packet.replaceSubrange(36..<38, with: [0, 0])
+        let pseudo = Array(packet[12..<20]) + [0, 6] + big16(packet.count - 20)
+        packet.replaceSubrange(36..<38, with: big16(Int(slowChecksum(pseudo + packet[20...]))))
     }
 
     private func rewriteChecksum4(_ packet: inout [UInt8]) {

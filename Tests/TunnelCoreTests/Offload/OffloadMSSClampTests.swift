@@ -27,10 +27,13 @@ struct OffloadMSSClampTests {
             [2, 5, 5, 0xb4, 0, 0, 0, 0], [1, 1, 2, 4], [1, 1, 1, 2], [9, 40, 2, 4, 5, 0xb4, 0, 0],
         ] as [[UInt8]])
     func `options without a whole MSS option are left alone`(options: [UInt8]) {
-        let packet = syn(options: options)
-        var bytes = packet.bytes()
-        #expect(!clamp(&bytes, maximum4: 1, maximum6: 1))
-        #expect(bytes == packet.bytes())
+        var packet = syn(options: options)
+        for payload in [[], [UInt8](repeating: 0xff, count: 8), [UInt8](repeating: 4, count: 8)] {
+            packet.payload = payload
+            var bytes = packet.bytes()
+            #expect(!clamp(&bytes, maximum4: 1, maximum6: 1))
+            #expect(bytes == packet.bytes())
+        }
     }
 
     @Test func `an option that lies in the payload or in the padding is left alone`() {
@@ -129,8 +132,12 @@ struct OffloadMSSClampTests {
     private func clamp(
         _ bytes: inout [UInt8], linkHeaderLength: Int = 0, maximum4: UInt16, maximum6: UInt16
     ) -> Bool {
-        bytes.withUnsafeMutableBytes {
-            clampMSS($0, linkHeaderLength: linkHeaderLength, maximumSegment4: maximum4, maximumSegment6: maximum6)
-        }
+        let memory = GuardedMemory(capacity: bytes.count)
+        let packet = memory.place(bytes, against: .high)
+        let changed = clampMSS(
+            packet, linkHeaderLength: linkHeaderLength, maximumSegment4: maximum4, maximumSegment6: maximum6)
+        #expect(memory.isIntact)
+        bytes = [UInt8](packet)
+        return changed
     }
 }

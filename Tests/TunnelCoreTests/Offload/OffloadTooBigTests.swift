@@ -76,6 +76,18 @@ struct OffloadTooBigTests {
         }
     }
 
+    @Test func `extension headers that do not fit into the packet get none`() {
+        var packet = udp6(payload: 0)
+        packet.extensionHeaders = [(60, [0, 0, 1, 4, 0, 0, 0, 0])]
+        var bytes = packet.bytes()
+        // "No next header", so that nothing but the option's own length can be wrong.
+        bytes[40] = 59
+        for length in UInt8.min ... .max {
+            bytes[41] = length
+            #expect((answer(bytes) != nil) == (length <= 1), "length \(length)")
+        }
+    }
+
     @Test func `what is no IP packet, and what finds no room, get none`() {
         #expect(answer([]) == nil)
         #expect(answer([UInt8](repeating: 0, count: 1500)) == nil)

@@ -1,0 +1,129 @@
+import AdminAPI
+import Foundation
+import HTTPTypes
+import Hummingbird
+import Logging
+import NIOCore
+import Store
+import TunnelModel
+
+/// What belongs to one request.
+struct APIContext: RequestContext {
+    struct Source: RequestContextSource {
+        var logger: Logger
+        /// The user at the other end.
+        var uid: UInt32?
+    }
+
+    var coreContext: CoreRequestContextStorage
+    var uid: UInt32?
+
+    init(source: Source) {
+        coreContext = CoreRequestContextStorage(source: source)
+        uid = source.uid
+    }
+}
+
+extension Problem {
+    /// What the client is told of an error.
+    init(_ error: any Error) {
+        switch error {
+        case let error as Problem: self = error
+        case let error as StoreError: self.init(store: error)
+        case let error as DefinitionError: self.init(store: .refused([error]))
+        case let error as DecodingError: self.init(.malformed, "the body is no such JSON: \(Self.text(of: error))")
+        case let error as HTTPError where error.status == .contentTooLarge:
+            self.init(.tooLarge, "the body is longer than \(APIServer.maximumBody) bytes")
+        case let error as HTTPError where error.status == .notFound:
+            self.init(.notFound, "no such path; the API is documented as /v1/…")
+        case let error as HTTPError: self.init(.malformed, error.body ?? error.status.reasonPhrase)
+        default: self.init(.failed, "\(error)")
+        }
+    }
+
+    private init(store error: StoreError) {
+        let kind: Kind
+        var problems: [FieldProblem]?
+        switch error {
+        case .refused(let errors):
+            kind = .refused
+            problems = errors.map { FieldProblem(field: $0.field, problem: $0.problem) }
+        case .noSuchTunnel: kind = .noSuchTunnel
+        case .noSuchLink: kind = .noSuchLink
+        case .conflict, .locked: kind = .conflict
+        case .inaccessible, .full: kind = .unavailable
+        case .corrupt, .newerSchema, .failed: kind = .failed
+        }
+        self.init(kind, error.description, errors: problems)
+    }
+
+    private static func text(of error: DecodingError) -> String {
+        switch error {
+        case .dataCorrupted(let context), .typeMismatch(_, let context), .valueNotFound(_, let context):
+            let path = context.codingPath.map(\.stringValue).joined(separator: ".")
+            return path.isEmpty ? context.debugDescription : "\(path): \(context.debugDescription)"
+        case .keyNotFound(let key, _): return "\(key.stringValue) is missing"
+        @unknown default: return "\(error)"
+        }
+    }
+}
+
+func problemResponse(for error: any Error, _ logger: Logger) -> Response {
+    let problem = Problem(error)
+    if problem.status >= 500 { logger.error("\(problem.detail)") }
+    return problemResponse(problem)
+}
+
+func problemResponse(_ problem: Problem) -> Response {
+    let body = (try? JSON.encode(problem)) ?? []
+    return Response(
+        status: .init(code: problem.status), headers: [.contentType: "application/problem+json"],
+        body: .init(byteBuffer: ByteBuffer(bytes: body)))
+}
+
+extension Response {
+    static func json(_ value: some Encodable, status: HTTPResponse.Status = .ok) throws -> Response {
+        Response(
+            status: status, headers: [.contentType: "application/json", .cacheControl: "no-store"],
+            body: .init(byteBuffer: ByteBuffer(bytes: try JSON.encode(value) + [UInt8(ascii: "\n")])))
+    }
+
+    static func text(_ text: String, type: String = "text/plain; charset=utf-8") -> Response {
+        Response(status: .ok, headers: [.contentType: type], body: .init(byteBuffer: ByteBuffer(string: text)))
+    }
+}
+
+extension Request {
+    /// The body as a value; an empty one as `fallback`, if there is one.
+    func decode<T: Decodable>(_ type: T.Type = T.self, whenEmpty fallback: T? = nil) async throws -> T {
+        var buffer = try await body.collect(upTo: APIServer.maximumBody)
+        let bytes = buffer.readBytes(length: buffer.readableBytes) ?? []
+        if bytes.isEmpty {
+            if let fallback { return fallback }
+            throw Problem(.malformed, "the body is empty; a JSON object is expected")
+        }
+        return try JSON.decode(type, from: bytes)
+    }
+
+    /// A query parameter; nil when it is absent or empty.
+    func parameter(_ name: String) -> String? {
+        uri.queryParameters[Substring(name)].map(String.init).flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    func flag(_ name: String) throws -> Bool {
+        switch parameter(name) {
+        case nil, "0", "false", "no": return false
+        case "1", "true", "yes": return true
+        case let other?: throw Problem(.malformed, "\(name): \(quoted(other)) is neither 1 nor 0")
+        }
+    }
+
+    /// The version in If-Match, which alone may be changed.
+    func expectedVersion() throws -> Int64? {
+        guard let text = headers[.ifMatch] else { return nil }
+        guard let version = Int64(text.trimmingCharacters(in: CharacterSet(charactersIn: "\""))) else {
+            throw Problem(.malformed, "If-Match: \(quoted(text)) is no version")
+        }
+        return version
+    }
+}

@@ -1,0 +1,130 @@
+import AdminAPI
+import Hummingbird
+import LinuxSystem
+import NIOCore
+import Store
+import TunnelModel
+
+extension APIRoutes {
+    func addHistory(to group: RouterGroup<APIContext>) {
+        group.get("history") { request, _ in
+            let range = try Self.range(request)
+            let table: QueryTable
+            if try request.flag("events") {
+                table = try await store.stateChanges(range)
+            } else {
+                switch request.parameter("by") ?? "day" {
+                case "hour": table = try await store.trafficByHour(range)
+                case "day": table = try await store.uptimeByDay(range)
+                case "month": table = try await store.uptimeByMonth(range)
+                case let other: throw Problem(.malformed, "by: \(quoted(other)) is none of hour, day, month")
+                }
+            }
+            return try Response.json(Table(table))
+        }
+        group.get("events") { request, _ in
+            let tunnel = request.parameter("tunnel")
+            if let tunnel { _ = try await directory.snapshots(of: tunnel) }
+            guard try request.flag("follow") else {
+                return try Response.json(Table(try await store.stateChanges(try Self.range(request), limit: 100)))
+            }
+            return try follow(tunnel)
+        }
+        group.post("sql") { request, _ in
+            let query = try await request.decode(QueryRequest.self)
+            // Away from the threads that serve the others: it may take seconds.
+            let table = try await Task.detached { try store.query(query.sql) }.value
+            return try Response.json(Table(table))
+        }
+        group.get("audit") { request, _ in
+            let entries = try store.audit(limit: 1000)
+            return try Response.json(
+                Table(
+                    columns: ["at", "uid", "action", "tunnel", "detail"],
+                    rows: entries.map {
+                        [
+                            .string(Timestamp.text($0.at)), JSONValue($0.uid), .string($0.action), .string($0.tunnel),
+                            .string($0.detail),
+                        ]
+                    }))
+        }
+    }
+
+    /// Server-sent events: one JSON document each, a comment every 15 seconds.
+    private func follow(_ tunnel: String?) throws -> Response {
+        guard let events = hub.follow() else {
+            throw Problem(.unavailable, "\(EventHub.maximumFollowers) clients follow events already; end one of them")
+        }
+        let lines = EventLines(events: events, tunnel: tunnel)
+        return Response(
+            status: .ok, headers: [.contentType: "text/event-stream", .cacheControl: "no-store"],
+            body: .init { writer in
+                try await writer.write(ByteBuffer(string: ": following\n\n"))
+                for try await line in lines.all() { try await writer.write(ByteBuffer(bytes: line)) }
+                try await writer.finish(nil)
+            })
+    }
+
+    private static func range(_ request: Request) throws -> HistoryRange {
+        let now = Clock.wallMilliseconds()
+        func time(_ name: String) throws -> Int64? {
+            guard let text = request.parameter(name) else { return nil }
+            guard let time = Timestamp.parse(text, now: now) else {
+                throw Problem(
+                    .malformed, "\(name): \(quoted(text)) is no time; write 2025-03-01, 2025-03-01T12:00, or 36h for a time ago")
+            }
+            return time
+        }
+        let (since, until) = (try time("since"), try time("until"))
+        if let since, let until, since > until { throw Problem(.malformed, "since is later than until") }
+        return HistoryRange(
+            tunnel: request.parameter("tunnel"), link: request.parameter("link"), since: since, until: until)
+    }
+}
+
+/// A stream of events as text, kept alive by comments.
+private struct EventLines: Sendable {
+    let events: AsyncStream<StateEvent>
+    let tunnel: String?
+
+    func all() -> AsyncThrowingStream<[UInt8], any Error> {
+        let (stream, continuation) = AsyncThrowingStream.makeStream(
+            of: [UInt8].self, throwing: (any Error).self, bufferingPolicy: .bufferingNewest(1024))
+        let task = Task {
+            await withTaskGroup { group in
+                group.addTask {
+                    for await event in events where tunnel == nil || event.tunnel == tunnel {
+                        guard let json = try? JSON.encode(event) else { continue }
+                        continuation.yield(Array("data: ".utf8) + json + Array("\n\n".utf8))
+                    }
+                }
+                group.addTask {
+                    while (try? await Task.sleep(for: .seconds(15))) != nil { continuation.yield(Array(": \n\n".utf8)) }
+                }
+                await group.next()
+                group.cancelAll()
+            }
+            continuation.finish()
+        }
+        continuation.onTermination = { _ in task.cancel() }
+        return stream
+    }
+}
+
+extension Table {
+    init(_ table: QueryTable) {
+        self.init(columns: table.columns, rows: table.rows.map { $0.map(JSONValue.init) })
+    }
+}
+
+extension JSONValue {
+    init(_ cell: Cell) {
+        switch cell {
+        case .null: self = .null
+        case .integer(let number): self = .integer(number)
+        case .real(let number): self = .number(number)
+        case .text(let text): self = .string(text)
+        case .bytes(let count): self = .string("(\(count) bytes)")
+        }
+    }
+}

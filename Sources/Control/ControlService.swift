@@ -1,0 +1,104 @@
+import Glibc
+import LinuxSystem
+import Logging
+import ProcessChannel
+import Store
+import TunnelModel
+
+/// Everything that mlvpn-control does for mlvpnd, until the supervisor ends it.
+struct ControlService: Sendable {
+    let link: SupervisorLink
+    let state: StateReader
+    let store: Store
+    let adminGroup: UInt32?
+    let retention: Retention
+    let stateDirectory: String
+    let logger: Logger
+
+    func run(listener: Descriptor) async throws {
+        let hub = EventHub()
+        let recorder = Recorder(
+            store: store, instance: SupervisorIdentity.text(), retention: retention, logger: logger)
+        let directory = TunnelDirectory(
+            store: store, state: state, recorder: recorder, hub: hub, logger: logger, send: link.send)
+        try await directory.start(eventsRead: try await recorder.begin(now: Clock.wallMilliseconds()))
+        if adminGroup == nil {
+            logger.warning("there is no admin group; only root may use the control socket (groupadd --system mlvpn-admin)")
+        }
+        guard let socket = listener.take() else { throw ControlError("the control socket was taken already") }
+        let routes = APIRoutes(
+            directory: directory, store: store, recorder: recorder, hub: hub, state: state, logger: logger,
+            stateDirectory: stateDirectory)
+        let server = APIServer(responder: routes.responder(), adminGroup: adminGroup, logger: logger)
+        let listening = Descriptor(socket)
+        let monitors = TunnelMonitors(directory: directory, logger: logger)
+        try await withThrowingTaskGroup { group in
+            group.addTask {
+                guard let socket = listening.take() else { return }
+                try await server.run(on: socket)
+            }
+            group.addTask { try await keepTime(directory, recorder, monitors) }
+            group.addTask { await follow(directory) }
+            // Whoever ends first ends it all; normally the supervisor's word.
+            try await group.next()
+            group.cancelAll()
+            hub.finish()
+        }
+        await monitors.stop()
+        await directory.tick(now: Clock.wallMilliseconds())
+        await recorder.record(directory.takeSamples(), now: Clock.wallMilliseconds())
+        store.close()
+    }
+
+    /// Until the supervisor says stop, or is gone.
+    private func follow(_ directory: TunnelDirectory) async {
+        for await event in link.events {
+            switch event {
+            case .notice(.stopping): return
+            case .notice(let notice): await directory.handle(notice)
+            case .engineEvents: await directory.drainEngineEvents()
+            case .ended(let reason):
+                logger.error("the supervisor is gone: \(reason)")
+                return
+            }
+        }
+    }
+
+    private func keepTime(
+        _ directory: TunnelDirectory, _ recorder: Recorder, _ monitors: TunnelMonitors
+    ) async throws {
+        var seconds = 0
+        while true {
+            try await Task.sleep(for: .seconds(1))
+            seconds += 1
+            let now = Clock.wallMilliseconds()
+            await directory.tick(now: now)
+            await monitors.update()
+            if seconds % 10 == 0 { await directory.sample() }
+            if seconds % 60 == 0 {
+                await recorder.record(directory.takeSamples(), now: now)
+                await recorder.rollUp(now: now)
+            }
+        }
+    }
+}
+
+/// Tells one supervisor from the next: what its engine has shown is only worth continuing with the same one.
+enum SupervisorIdentity {
+    /// The machine's boot, and the supervisor's process and start (proc(5)).
+    static func text() -> String {
+        let parent = getppid()
+        let boot = contents("/proc/sys/kernel/random/boot_id").prefix { $0 != "\n" }
+        // The command's name is in parentheses and may hold anything; what follows is in order, the start the 22nd field.
+        let fields = contents("/proc/\(parent)/stat").split(separator: ")").last?.split(separator: " ") ?? []
+        return "\(boot) \(parent) \(fields.count > 19 ? fields[19] : "")"
+    }
+
+    private static func contents(_ path: String) -> String {
+        guard let file = fopen(path, "r") else { return "" }
+        defer { fclose(file) }
+        var bytes = [UInt8](repeating: 0, count: 4096)
+        let count = fread(&bytes, 1, bytes.count, file)
+        return String(decoding: bytes.prefix(count), as: UTF8.self)
+    }
+}

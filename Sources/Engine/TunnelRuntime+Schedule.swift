@@ -1,0 +1,274 @@
+import Glibc
+import Logging
+import ProcessChannel
+import TunnelCore
+import TunnelModel
+import TunnelWire
+
+// Which link a packet takes, and what happens when none may take it. Ten times a second, and at every change, the links
+// that share the traffic are chosen; per packet, one of these whose pace allows it. A link that is not the bottleneck has
+// no pace, and as long as one of them is open nothing queues here.
+
+extension TunnelRuntime {
+    /// Longer than this behind the best link, and a link only holds the others' packets up.
+    private static let tolerableLag: Int64 = 100_000
+    /// Links within this of the best share as equals, microseconds of round trip.
+    private static let nearLag: Int64 = 8_000
+    private static let policyInterval = 100 * millisecond
+
+    /// Links that are up but do not answer.
+    var suspects: UInt32 {
+        var mask: UInt32 = 0
+        forEachLink { if links[$0].health.isSuspect { mask |= 1 << UInt32($0) } }
+        return mask
+    }
+
+    // MARK: Who shares the traffic
+
+    /// Chooses among links that are up: good ones before fallback ones before lossy and slow; of these, by the scheduler.
+    func updateEligible(_ now: Moment) {
+        lastPolicy = now.nanoseconds
+        var good: UInt32 = 0
+        var fallback: UInt32 = 0
+        var poor: UInt32 = 0
+        forEachLink { link in
+            let bit: UInt32 = 1 << UInt32(link)
+            switch links[link].session.pointee.visibleState {
+            case .up: if links[link].isFallback { fallback |= bit } else { good |= bit }
+            case .lossy, .slow: poor |= bit
+            case .down, .connecting: break
+            }
+        }
+        noteTunnelState(good | fallback | poor, now)
+        // A suspect serves only when all others are suspects too.
+        let suspects = suspects
+        let classes = [good, fallback, poor]
+        let trusted = classes.first(where: { $0 & ~suspects != 0 }).map { $0 & ~suspects }
+        var chosen: UInt32 = trusted ?? classes.first(where: { $0 != 0 }) ?? 0
+        switch definition.scheduler {
+        case .wrr, .redundant: near = chosen
+        case .failover:
+            chosen = firstInOrder(of: chosen)
+            near = chosen
+        case .adaptive:
+            chosen = withoutHarmful(chosen)
+            near = nearest(of: chosen)
+        }
+        let isChanged = chosen != eligible
+        eligible = chosen
+        if isChanged { scheduler.pointee.configure(weights: weights(), eligible: chosen) }
+        updateHoldTime()
+        openPaces(now)
+    }
+
+    private func noteTunnelState(_ up: UInt32, _ now: Moment) {
+        upLinks = up
+        let isUp: UInt8 = up != 0 ? 1 : 0
+        guard record.pointee.isUp != isUp else { return }
+        record.pointee.isUp = isUp
+        record.pointee.since = now.wallMilliseconds
+        var event = StateMap.Event()
+        event.time = now.wallMilliseconds
+        event.generation = generation
+        event.slot = slot
+        event.kind = 2
+        event.state = (isUp != 0 ? LinkState.up : LinkState.down).rawValue
+        event.previousState = (isUp != 0 ? LinkState.down : LinkState.up).rawValue
+        shared.record(event)
+    }
+
+    private func firstInOrder(of mask: UInt32) -> UInt32 {
+        for link in definition.links {
+            if let place = names.firstIndex(of: link.name), mask & 1 << UInt32(place) != 0 {
+                return 1 << UInt32(place)
+            }
+        }
+        return mask
+    }
+
+    /// Leaves out links that lose much more than the best, or come much later: TCP pays for either with more than such a
+    /// link carries. Quick to leave, slow to return.
+    private func withoutHarmful(_ mask: UInt32) -> UInt32 {
+        guard mask & (mask &- 1) != 0 else {
+            harmful = 0
+            return mask
+        }
+        var leastLoss = Double.infinity
+        var leastDelay = Int64.max
+        forEachLink { link in
+            guard mask & 1 << UInt32(link) != 0 else { return }
+            leastLoss = min(leastLoss, links[link].pacer.lossPermille)
+            leastDelay = min(leastDelay, links[link].session.pointee.roundTrip.minimum)
+        }
+        var out: UInt32 = 0
+        forEachLink { link in
+            let bit: UInt32 = 1 << UInt32(link)
+            guard mask & bit != 0 else { return }
+            let wasOut = harmful & bit != 0
+            let roundTrip = links[link].session.pointee.roundTrip
+            let isLossy = links[link].pacer.lossPermille > leastLoss + (wasOut ? 4 : 10)
+            let isLate = roundTrip.hasSample && roundTrip.minimum - leastDelay > Self.tolerableLag * (wasOut ? 3 : 4) / 4
+            if isLossy || isLate { out |= bit }
+        }
+        harmful = out
+        return mask & ~out
+    }
+
+    private func nearest(of mask: UInt32) -> UInt32 {
+        var least = Int64.max
+        forEachLink { link in
+            guard mask & 1 << UInt32(link) != 0 else { return }
+            least = min(least, links[link].session.pointee.roundTrip.minimum)
+        }
+        var found: UInt32 = 0
+        forEachLink { link in
+            let bit: UInt32 = 1 << UInt32(link)
+            let roundTrip = links[link].session.pointee.roundTrip
+            guard mask & bit != 0, !roundTrip.hasSample || roundTrip.minimum <= least &+ Self.nearLag else { return }
+            found |= bit
+        }
+        return found == 0 ? mask : found
+    }
+
+    /// What was measured, else bandwidths as given; all equal if any link lacks both.
+    private func weights() -> [(link: Int, weight: UInt64)] {
+        let measures = definition.scheduler == .adaptive
+        var known = true
+        var result: [(link: Int, weight: UInt64)] = []
+        forEachLink { link in
+            let measured = measures ? UInt64(links[link].pacer.capacity) : 0
+            let weight = measured > 0 ? measured : links[link].weight
+            if weight == 0 { known = false }
+            result.append((link: link, weight: weight))
+        }
+        return known ? result : result.map { (link: $0.link, weight: 1 << 20) }
+    }
+
+    // MARK: Per packet
+
+    /// The link for a datagram of `size` bytes; -1: none may take it now.
+    func pickLink(_ size: Int) -> Int {
+        var open = eligible & ~blocked
+        if open & near != 0 { open &= near }
+        guard open != 0 else { return -1 }
+        scheduler.pointee.restrict(to: open)
+        let link = scheduler.pointee.pick(size)
+        guard link >= 0 else { return -1 }
+        links[link].pacer.sent(size)
+        if pacedLinks & 1 << UInt32(link) != 0, links[link].pacer.isExhausted { blocked |= 1 << UInt32(link) }
+        return link
+    }
+
+    /// Which paces let something through now.
+    func openPaces(_ now: Moment) {
+        blocked = 0
+        pacedLinks = 0
+        forEachLink { link in
+            guard links[link].pacer.isPaced, paces else { return }
+            pacedLinks |= 1 << UInt32(link)
+            if links[link].pacer.allowance(now: now.nanoseconds) <= 0 { blocked |= 1 << UInt32(link) }
+        }
+    }
+
+    /// Stock's round robin takes what it is given; a cap holds for every scheduler.
+    private var paces: Bool { definition.scheduler != .wrr || definition.links.contains { $0.limit != nil } }
+
+    // MARK: The queue
+
+    func enqueue(_ packet: UnsafeMutableRawBufferPointer, _ now: Moment) {
+        guard let bytes = packet.baseAddress, let slot = buffers.pool.take() else {
+            record.pointee.droppedQueue &+= 1
+            return
+        }
+        memcpy(slot, bytes, packet.count)
+        let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
+        queue.pointee.enqueue(QueuedPacket(bytes: slot, count: packet.count), flow: flow, now: now.nanoseconds)
+        collectDropped()
+    }
+
+    private func collectDropped() {
+        while let dropped = queue.pointee.takeDropped() {
+            buffers.pool.give(dropped.bytes)
+            record.pointee.droppedQueue &+= 1
+        }
+    }
+
+    /// Sends what waits, as far as the paces allow.
+    func drainQueue(_ now: Moment) {
+        guard !queue.pointee.isEmpty else { return }
+        openPaces(now)
+        let stamp = now.wireTimestamp
+        while !queue.pointee.isEmpty {
+            guard eligible != 0 else { return dropQueue() }
+            let link = pickLink(Datagram.maximumSize)
+            guard link >= 0 else { break }
+            guard let packet = queue.pointee.dequeue(now: now.nanoseconds) else { break }
+            append(
+                UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count)), to: links + link, link,
+                reorder: true, stamp, now)
+            links[link].pacer.refund(Datagram.maximumSize - Int(packet.count) - Datagram.overhead)
+            buffers.pool.give(packet.bytes)
+        }
+        collectDropped()
+        record.pointee.queuedPackets = UInt64(queue.pointee.count)
+        forEachLink { flush($0, now) }
+    }
+
+    /// No link is left: what waits has nowhere to go.
+    func dropQueue() {
+        while let packet = queue.pointee.dequeue(now: .max / 2) {
+            buffers.pool.give(packet.bytes)
+            record.pointee.droppedNoLink &+= 1
+        }
+        collectDropped()
+    }
+
+    /// When a pace opens for what waits.
+    func queueDeadline(_ now: Int64) -> Int64 {
+        guard !queue.pointee.isEmpty else { return .max }
+        var earliest = Int64.max
+        forEachLink { link in
+            if eligible & 1 << UInt32(link) != 0 {
+                earliest = min(earliest, links[link].pacer.nextAllowance(now: now))
+            }
+        }
+        return earliest
+    }
+
+    // MARK: Measuring
+
+    /// Takes what a link's session learnt from its peer.
+    func measure(_ link: Int, _ now: Moment) {
+        let session = links[link].session
+        if let report = session.pointee.takeReport() {
+            links[link].pacer.report(report, now: now.nanoseconds)
+            links[link].record.pointee.capacity = UInt64(links[link].pacer.capacity)
+            links[link].record.pointee.remoteLossPermille = UInt32(links[link].pacer.lossPermille)
+        } else if let sample = session.pointee.takeRoundTrip(),
+            !session.pointee.capabilities.contains(.receiverReports)
+        {
+            links[link].pacer.echo(sample - session.pointee.roundTrip.minimum, now: now.nanoseconds)
+            links[link].record.pointee.capacity = UInt64(links[link].pacer.capacity)
+        }
+        checkHealth(link, now)
+        if now.nanoseconds - lastPolicy >= Self.policyInterval { updateEligible(now) }
+    }
+
+    /// Suspects a link that does not answer, and probes it until it does.
+    func checkHealth(_ link: Int, _ now: Moment) {
+        let session = links[link].session
+        guard session.pointee.isUp else { return }
+        let roundTrip = session.pointee.roundTrip
+        links[link].health.patience =
+            session.pointee.capabilities.contains(.receiverReports) && !isCleartext
+            ? (roundTrip.smoothed + 4 * roundTrip.variation) * 1000 + 120 * millisecond : 2200 * millisecond
+        if links[link].health.check(lastEcho: session.pointee.lastEcho, now: now.nanoseconds) {
+            log.info(
+                links[link].health.isSuspect ? "link does not answer and leaves the bond" : "link answers again",
+                metadata: ["tunnel": "\(definition.name)", "link": "\(names[link]?.text ?? "")"])
+            updateEligible(now)
+        }
+        let isProbed = links[link].health.takeProbe(now: now.nanoseconds)
+        if isProbed { session.pointee.probe() }
+    }
+}

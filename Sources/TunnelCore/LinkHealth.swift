@@ -1,0 +1,65 @@
+/// Whether a link that is up still carries what is sent on it: suspected long before `timeout`, trusted again slowly.
+///
+/// Every datagram we send asks for an answer: the peer echoes our timestamps, in its data or in its reports and
+/// keepalives. When nothing echoes for longer than ``patience``, our direction (or the way back) is taken for dead; the
+/// link leaves the bond and is probed until its answers have been regular for a while (wire-v1.md, One-way failure).
+public struct LinkHealth: BitwiseCopyable, Sendable {
+    public private(set) var isSuspect = false
+    /// First datagram sent after the last echo; 0: none waits for one.
+    private var unansweredSince: Int64 = 0
+    private var lastProbe: Int64 = 0
+    private var answeredProbes = 0
+    private var lastAnswer: Int64 = 0
+    /// How long an answer may take, nanoseconds.
+    public var patience: Int64 = 2200 * millisecond
+
+    public static let probeInterval = 100 * millisecond
+    private static let probesToReturn = 5
+
+    public init() {}
+
+    /// A datagram was sent that the peer will answer.
+    @inlinable
+    public mutating func sent(now: Int64) {
+        if !isWaiting { startWaiting(now) }
+    }
+
+    @usableFromInline var isWaiting: Bool { unansweredSince != 0 }
+    @usableFromInline mutating func startWaiting(_ now: Int64) { unansweredSince = now }
+
+    /// `lastEcho`: when the peer last echoed a timestamp of ours. True when ``isSuspect`` changed.
+    public mutating func check(lastEcho: Int64, now: Int64) -> Bool {
+        if unansweredSince != 0, lastEcho >= unansweredSince {
+            unansweredSince = 0
+            if isSuspect, lastEcho > lastAnswer {
+                lastAnswer = lastEcho
+                answeredProbes += 1
+                if answeredProbes >= Self.probesToReturn {
+                    isSuspect = false
+                    return true
+                }
+            }
+        }
+        guard unansweredSince != 0, now - unansweredSince >= patience else { return false }
+        answeredProbes = 0
+        if isSuspect {
+            unansweredSince = now
+            return false
+        }
+        isSuspect = true
+        return true
+    }
+
+    /// Whether a suspected link is to be probed now.
+    public mutating func takeProbe(now: Int64) -> Bool {
+        guard isSuspect, now - lastProbe >= Self.probeInterval else { return false }
+        lastProbe = now
+        return true
+    }
+
+    /// When ``check(lastEcho:now:)`` may have news though nothing comes; .max: never.
+    public var deadline: Int64 {
+        if isSuspect { return lastProbe + Self.probeInterval }
+        return unansweredSince == 0 ? .max : unansweredSince + patience
+    }
+}

@@ -1,0 +1,86 @@
+// What our own peers tell each other in the bodies of AUTH, AUTH_OK and KEEPALIVE, which are encrypted and authenticated
+// and which stock peers ignore (wire-v1.md, What v1 leaves open: Extensions). Little endian.
+
+/// What a peer can do; follows `AU` or `OK`: 0xC1, 1 (format), flags (16 bits).
+@frozen
+public struct Capabilities: OptionSet, Sendable, BitwiseCopyable {
+    public let rawValue: UInt16
+    public init(rawValue: UInt16) { self.rawValue = rawValue }
+
+    /// Understands ``ReceiverReport``s and sends them.
+    public static let receiverReports = Capabilities(rawValue: 1)
+    /// Drops redundant copies by their data_seq.
+    public static let redundantCopies = Capabilities(rawValue: 2)
+
+    public static let encodedSize = 4
+    private static let tag: UInt8 = 0xc1
+
+    /// Writes ``encodedSize`` bytes.
+    public func write(to bytes: UnsafeMutableRawPointer) {
+        bytes.storeBytes(of: Self.tag, as: UInt8.self)
+        bytes.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
+        bytes.storeBytes(of: rawValue.littleEndian, toByteOffset: 2, as: UInt16.self)
+    }
+
+    /// From the whole body of an AUTH or AUTH_OK; empty for a stock peer's.
+    public init(body: UnsafeRawBufferPointer) {
+        self.init(rawValue: 0)
+        guard body.count >= 2 + Self.encodedSize, body[2] == Self.tag, body[3] == 1 else { return }
+        self.init(rawValue: UInt16(littleEndian: body.loadUnaligned(fromByteOffset: 4, as: UInt16.self)))
+    }
+}
+
+/// What a receiver has seen of a link's present flow: the body of a KEEPALIVE. 0xC2, 1 (format), then the fields.
+public struct ReceiverReport: Equatable, Sendable, BitwiseCopyable {
+    /// The highest sequence number that came.
+    public var highestSequence: UInt64
+    /// Authenticated datagrams and their UDP payload bytes since the flow began.
+    public var packets: UInt64
+    public var bytes: UInt64
+    /// Receiver's clock when the last of them came, microseconds mod 2^32.
+    public var time: UInt32
+    /// Receiver's clock less the sender's timestamp, ms mod 65536, of the last datagram and the least since the report
+    /// before: only differences mean anything.
+    public var delay: UInt16
+    public var minimumDelay: UInt16
+
+    public static let encodedSize = 34
+    private static let tag: UInt8 = 0xc2
+
+    public init(
+        highestSequence: UInt64, packets: UInt64, bytes: UInt64, time: UInt32, delay: UInt16, minimumDelay: UInt16
+    ) {
+        self.highestSequence = highestSequence
+        self.packets = packets
+        self.bytes = bytes
+        self.time = time
+        self.delay = delay
+        self.minimumDelay = minimumDelay
+    }
+
+    /// Writes ``encodedSize`` bytes.
+    public func write(to out: UnsafeMutableRawPointer) {
+        out.storeBytes(of: Self.tag, as: UInt8.self)
+        out.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
+        out.storeBytes(of: highestSequence.littleEndian, toByteOffset: 2, as: UInt64.self)
+        out.storeBytes(of: packets.littleEndian, toByteOffset: 10, as: UInt64.self)
+        out.storeBytes(of: bytes.littleEndian, toByteOffset: 18, as: UInt64.self)
+        out.storeBytes(of: time.littleEndian, toByteOffset: 26, as: UInt32.self)
+        out.storeBytes(of: delay.littleEndian, toByteOffset: 30, as: UInt16.self)
+        out.storeBytes(of: minimumDelay.littleEndian, toByteOffset: 32, as: UInt16.self)
+    }
+
+    /// From the body of a KEEPALIVE; nil when it carries none.
+    public init?(body: UnsafeRawBufferPointer) {
+        guard body.count >= Self.encodedSize, body[0] == Self.tag, body[1] == 1 else { return nil }
+        func word<T: FixedWidthInteger>(_ offset: Int, _ type: T.Type) -> T {
+            T(littleEndian: body.loadUnaligned(fromByteOffset: offset, as: T.self))
+        }
+        highestSequence = word(2, UInt64.self)
+        packets = word(10, UInt64.self)
+        bytes = word(18, UInt64.self)
+        time = word(26, UInt32.self)
+        delay = word(30, UInt16.self)
+        minimumDelay = word(32, UInt16.self)
+    }
+}

@@ -1,0 +1,85 @@
+import AdminAPI
+import ArgumentParser
+import Glibc
+import TunnelModel
+
+@main
+struct MlvpnAdmin: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "mlvpn-admin",
+        abstract: "Administers the tunnels of mlvpnd.",
+        discussion: """
+            Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no such tunnel or link; 4 the daemon cannot be reached; \
+            5 conflict with a concurrent change.
+            """,
+        version: Version.text,
+        groupedSubcommands: [
+            CommandGroup(
+                name: "Tunnels:",
+                subcommands: [
+                    AddTunnel.self, SetTunnel.self, RemoveTunnel.self, AddLink.self, SetLink.self, RemoveLink.self,
+                    SetFilters.self, Enable.self, Disable.self, Show.self, Import.self, Export.self,
+                ]),
+            CommandGroup(name: "What runs:", subcommands: [List.self, Status.self, Events.self, History.self, Reload.self]),
+            CommandGroup(
+                name: "The database:", subcommands: [Backup.self, Restore.self, Check.self, SQL.self, Audit.self]),
+            CommandGroup(name: "The shell:", subcommands: [Completions.self]),
+        ])
+
+    static func main() async {
+        signal(SIGPIPE, SIG_IGN)
+        let arguments = Array(CommandLine.arguments.dropFirst())
+        let isJSON = arguments.prefix { $0 != "--" }.contains("--json")
+        do {
+            var command = try parseAsRoot(arguments)
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+            exit(Output.flush() ? 0 : 1)
+        } catch {
+            exit(report(error, isJSON: isJSON))
+        }
+    }
+
+    /// Says what went wrong, and with which code to exit.
+    static func report(_ error: any Error, isJSON: Bool) -> Int32 {
+        if let code = error as? ExitCode { return code.rawValue }
+        if exitCode(for: error) == .success {
+            // Help, or the version.
+            print(fullMessage(for: error))
+            return 0
+        }
+        let problem: Problem
+        var text: String
+        switch error {
+        case let error as Problem:
+            problem = error
+            text = "mlvpn-admin: \(error)"
+        case let error as DefinitionError:
+            problem = Problem(.refused, error.description)
+            text = "mlvpn-admin: \(error)"
+        case let error where exitCode(for: error) == .validationFailure:
+            problem = Problem(.usage, message(for: error))
+            text = fullMessage(for: error)
+        default:
+            problem = Problem(.failed, "\(error)")
+            text = "mlvpn-admin: \(error)"
+        }
+        if isJSON { text = (try? String(decoding: JSON.encode(problem), as: UTF8.self)) ?? text }
+        Output.standardError(text)
+        return problem.kind?.exitCode ?? 1
+    }
+}
+
+/// What every command takes.
+struct CommonOptions: ParsableArguments {
+    @Option(help: ArgumentHelp("The daemon's control socket.", valueName: "path"))
+    var socket = "/run/mlvpn/control.sock"
+
+    @Flag(help: "Print one JSON document, errors included.")
+    var json = false
+
+    var client: APIClient { APIClient(path: socket) }
+}

@@ -1,0 +1,96 @@
+import AdminAPI
+import Glibc
+
+/// What goes to standard output and standard error.
+enum Output {
+    static func line(_ text: String) { fputs(text + "\n", stdout) }
+
+    static func json(_ value: some Encodable) throws { line(String(decoding: try JSON.encode(value), as: UTF8.self)) }
+
+    static func standardError(_ text: String) { fputs(text + "\n", stderr) }
+
+    /// False when standard output has failed, a full disk for one: the answer is not there.
+    static func flush() -> Bool { fflush(stdout) == 0 && ferror(stdout) == 0 }
+
+    static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+}
+
+/// Columns of text. Numbers are set to the right.
+struct TextTable {
+    var header: [String]
+    var rows: [[String]] = []
+    var rightAligned: Set<Int> = []
+
+    init(_ header: [String], rightAligned: Set<Int> = []) {
+        self.header = header
+        self.rightAligned = rightAligned
+    }
+
+    var text: String {
+        let all = [header] + rows
+        let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
+        return all.map { row in
+            var line = ""
+            for (column, cell) in row.enumerated() {
+                let padding = String(repeating: " ", count: widths[column] - cell.count)
+                line += rightAligned.contains(column) ? padding + cell : cell + padding
+                if column < row.count - 1 { line += "  " }
+            }
+            while line.last == " " { line.removeLast() }
+            return line
+        }.joined(separator: "\n")
+    }
+}
+
+extension TextTable {
+    /// The rows of a query.
+    init(_ table: Table) {
+        self.init(table.columns)
+        rows = table.rows.map { $0.map(Self.cell) }
+        rightAligned = Set(
+            table.columns.indices.filter { column in
+                table.rows.contains { if case .integer = $0[column] { true } else if case .number = $0[column] { true } else { false } }
+            })
+    }
+
+    private static func cell(_ value: JSONValue) -> String {
+        switch value {
+        case .null: "-"
+        case .number(let number): decimal(number, places: 3)
+        default: value.text ?? ""
+        }
+    }
+}
+
+/// With a fixed number of decimal places.
+func decimal(_ number: Double, places: Int) -> String {
+    guard number.isFinite, abs(number) < 1e15 else { return "\(number)" }
+    var scale = 1.0
+    for _ in 0..<places { scale *= 10 }
+    let scaled = Int64((abs(number) * scale).rounded())
+    let digits = String(scaled)
+    let padded = String(repeating: "0", count: max(0, places + 1 - digits.count)) + digits
+    let sign = number < 0 && scaled != 0 ? "-" : ""
+    if places == 0 { return sign + padded }
+    return sign + padded.dropLast(places) + "." + padded.suffix(places)
+}
+
+/// `1.5 GB`.
+func byteText(_ count: UInt64) -> String {
+    var value = Double(count)
+    for unit in ["B", "kB", "MB", "GB", "TB"] {
+        if value < 1000 || unit == "TB" { return unit == "B" ? "\(count) B" : "\(decimal(value, places: 1)) \(unit)" }
+        value /= 1000
+    }
+    return "\(count) B"
+}
+
+/// `20.0 Mbit/s` of bytes per second.
+func rateText(_ bytesPerSecond: UInt64) -> String {
+    var value = Double(bytesPerSecond) * 8
+    for unit in ["bit/s", "kbit/s", "Mbit/s"] {
+        if value < 1000 { return "\(decimal(value, places: 1)) \(unit)" }
+        value /= 1000
+    }
+    return "\(decimal(value, places: 2)) Gbit/s"
+}

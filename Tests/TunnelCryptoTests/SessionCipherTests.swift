@@ -1,0 +1,111 @@
+import Testing
+import TunnelCrypto
+
+@Suite("Session cipher")
+struct SessionCipherTests {
+    private let cipher: SessionCipher
+
+    init() throws {
+        try #require(SessionCipher.start())
+        cipher = SessionCipher(password: Array("correct horse battery staple".utf8))
+    }
+
+    @Test func `a body shorter than its MAC does not open`() {
+        for count in 0..<16 {
+            var body = [UInt8](repeating: 0, count: 16)
+            #expect(!open(&body, count: count, flowID: 1, sequence: 1))
+        }
+    }
+
+    @Test func `zeros do not open`() {
+        var body = [UInt8](repeating: 0, count: 64)
+        #expect(!open(&body, flowID: 0, sequence: 0))
+    }
+
+    @Test func `a truncated body does not open`() {
+        let sealed = seal(Array(0..<40), flowID: 7, sequence: 9)
+        for count in 0..<sealed.count {
+            var body = sealed
+            #expect(!open(&body, count: count, flowID: 7, sequence: 9))
+            #expect(body == sealed)
+        }
+    }
+
+    @Test func `another flow or sequence does not open`() {
+        let sealed = seal(Array(0..<40), flowID: 7, sequence: 9)
+        for bit in 0..<32 {
+            var body = sealed
+            #expect(!open(&body, flowID: 7 ^ 1 << UInt32(bit), sequence: 9))
+        }
+        for bit in 0..<64 {
+            var body = sealed
+            #expect(!open(&body, flowID: 7, sequence: 9 ^ 1 << UInt64(bit)))
+        }
+    }
+
+    @Test func `another password does not open, and has another fingerprint`() {
+        for password in ["", "correct horse battery stapl", "correct horse battery staple ", "Correct"] {
+            let other = SessionCipher(password: Array(password.utf8))
+            var body = seal([1, 2, 3], flowID: 1, sequence: 2)
+            let isOpened = body.withUnsafeMutableBytes {
+                other.open($0.baseAddress!, count: 19, flowID: 1, sequence: 2)
+            }
+            #expect(!isOpened)
+            #expect(other.fingerprint != cipher.fingerprint)
+        }
+    }
+
+    @Test func `the key is BLAKE2b-256 of the password`() {
+        // hashlib.blake2b(b"correct horse battery staple", digest_size=32)
+        let key = unhex("1cd1ac1f211efb5617308d74d14cf5de87ba9fbf7df646113223c1e0fa26d7e9")
+        #expect(SessionCipher(key: key).fingerprint == cipher.fingerprint)
+        var body = seal(Array(0..<100), flowID: 3, sequence: 4)
+        let isOpened = body.withUnsafeMutableBytes {
+            SessionCipher(key: key).open($0.baseAddress!, count: 116, flowID: 3, sequence: 4)
+        }
+        #expect(isOpened)
+    }
+
+    @Test func `a body of every length comes back`() {
+        for count in 0...200 {
+            let plaintext = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31) }
+            var body = seal(plaintext, flowID: 0xffff_ffff, sequence: .max - UInt64(count))
+            #expect(body.count == count + 16)
+            #expect(open(&body, flowID: 0xffff_ffff, sequence: .max - UInt64(count)))
+            #expect(Array(body[16...]) == plaintext)
+        }
+    }
+
+    @Test func `sealing in place gives the same bytes`() {
+        let plaintext = [UInt8](0..<77)
+        var body = [UInt8](repeating: 0, count: 16) + plaintext
+        body.withUnsafeMutableBytes {
+            cipher.seal($0.baseAddress! + 16, count: 77, to: $0.baseAddress!, flowID: 5, sequence: 6)
+        }
+        #expect(body == seal(plaintext, flowID: 5, sequence: 6))
+    }
+
+    private func seal(_ plaintext: [UInt8], flowID: UInt32, sequence: UInt64) -> [UInt8] {
+        var body = [UInt8](repeating: 0xee, count: plaintext.count + 16)
+        body.withUnsafeMutableBytes { out in
+            plaintext.withUnsafeBytes {
+                cipher.seal(
+                    $0.baseAddress ?? UnsafeRawPointer(out.baseAddress!), count: plaintext.count,
+                    to: out.baseAddress!, flowID: flowID, sequence: sequence)
+            }
+        }
+        return body
+    }
+
+    private func open(_ body: inout [UInt8], count: Int? = nil, flowID: UInt32, sequence: UInt64) -> Bool {
+        let count = count ?? body.count
+        return body.withUnsafeMutableBytes {
+            cipher.open($0.baseAddress!, count: count, flowID: flowID, sequence: sequence)
+        }
+    }
+
+    private func unhex(_ text: String) -> [UInt8] {
+        let digits = text.utf8.map { $0 < 0x3a ? $0 - 0x30 : $0 - 0x57 }
+        return stride(from: 0, to: digits.count, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
+    }
+}

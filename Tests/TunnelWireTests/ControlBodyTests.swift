@@ -1,0 +1,97 @@
+import Testing
+import TunnelWire
+
+@Suite("Control bodies")
+struct ControlBodyTests {
+    @Test(arguments: [[], [0x41], [0x41, 0x54], [0x55, 0x41], Array("OK".utf8), [0x45, 0, 0, 20]])
+    func `what does not begin with AU is no AUTH`(body: [UInt8]) {
+        #expect(!isPlausible(.auth, body))
+    }
+
+    @Test(arguments: [[], [0x4f], [0x4f, 0x4c], [0x4b, 0x4f], Array("AU".utf8), [0x60, 0, 0, 0]])
+    func `what does not begin with OK is no AUTH_OK`(body: [UInt8]) {
+        #expect(!isPlausible(.authOK, body))
+    }
+
+    @Test func `stock bodies are plausible, with or without an extension`() {
+        for extra in [[], [0], [UInt8](repeating: 0xff, count: 40)] as [[UInt8]] {
+            #expect(isPlausible(.auth, Array("AU".utf8) + extra))
+            #expect(isPlausible(.authOK, Array("OK".utf8) + extra))
+        }
+        #expect(isPlausible(.keepalive, []))
+        #expect(isPlausible(.disconnect, []))
+    }
+
+    @Test func `a KEEPALIVE may carry anything that does not begin like an IP packet`() {
+        for first in 0...255 as ClosedRange<UInt8> {
+            #expect(isPlausible(.keepalive, [first, 1, 2, 3]) == (first >> 4 != 4 && first >> 4 != 6))
+        }
+    }
+
+    @Test func `a DISCONNECT has no body`() {
+        for first in 0...255 as ClosedRange<UInt8> { #expect(!isPlausible(.disconnect, [first])) }
+    }
+
+    @Test func `DATA is no control message`() {
+        for body in [[], Array("AU".utf8), Array("OK".utf8)] as [[UInt8]] { #expect(!isPlausible(.data, body)) }
+    }
+
+    private func isPlausible(_ type: DatagramType, _ body: [UInt8]) -> Bool {
+        body.withUnsafeBytes { ControlBody.isPlausible(type, $0) }
+    }
+}
+
+@Suite("Extensions")
+struct ExtensionTests {
+    private let report = ReceiverReport(
+        highestSequence: 0x0102_0304_0506_0708, packets: 0x1112_1314_1516_1718, bytes: 0x2122_2324_2526_2728,
+        time: 0x3132_3334, delay: 0x4142, minimumDelay: 0x5152)
+
+    @Test func `a truncated report is none`() {
+        let body = written(ReceiverReport.encodedSize) { report.write(to: $0) }
+        for count in 0..<body.count {
+            #expect(body.prefix(count).withUnsafeBytes { ReceiverReport(body: $0) } == nil)
+        }
+    }
+
+    @Test func `a report with another tag or format is none`() {
+        let body = written(ReceiverReport.encodedSize) { report.write(to: $0) }
+        for position in 0...1 {
+            for value in 0...255 as ClosedRange<UInt8> where value != body[position] {
+                var changed = body
+                changed[position] = value
+                #expect(changed.withUnsafeBytes { ReceiverReport(body: $0) } == nil)
+            }
+        }
+    }
+
+    @Test func `a report comes back as it was written, whatever follows it`() {
+        let body = written(ReceiverReport.encodedSize) { report.write(to: $0) }
+        #expect(body.withUnsafeBytes { ReceiverReport(body: $0) } == report)
+        #expect((body + [1, 2, 3]).withUnsafeBytes { ReceiverReport(body: $0) } == report)
+        #expect(body.withUnsafeBytes { ControlBody.isPlausible(.keepalive, $0) })
+    }
+
+    @Test func `a stock handshake announces nothing`() {
+        for body in ["", "A", "AU", "OK", "AU\u{1}", "AUxxxx"].map({ Array($0.utf8) }) {
+            #expect(body.withUnsafeBytes { Capabilities(body: $0) }.isEmpty)
+        }
+    }
+
+    @Test func `capabilities come back as they were written, unknown ones included`() {
+        for word in ["AU", "OK"] {
+            let capabilities = Capabilities(rawValue: 0xa5c3)
+            let body = Array(word.utf8) + written(Capabilities.encodedSize) { capabilities.write(to: $0) }
+            #expect(body.withUnsafeBytes { Capabilities(body: $0) } == capabilities)
+            for count in 0..<body.count {
+                #expect(body.prefix(count).withUnsafeBytes { Capabilities(body: $0) }.isEmpty)
+            }
+        }
+    }
+
+    private func written(_ count: Int, _ write: (UnsafeMutableRawPointer) -> Void) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0xee, count: count)
+        bytes.withUnsafeMutableBytes { write($0.baseAddress!) }
+        return bytes
+    }
+}
