@@ -55,12 +55,13 @@ let package = Package(
         .target(
             name: "Helper",
             dependencies: [
-                "LinuxSystem", "ProcessChannel", "TunnelModel", .product(name: "Logging", package: "swift-log"),
+                "CLinux", "LinuxSystem", "ProcessChannel", "TunnelModel",
+                .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),
         .target(
             name: "Supervisor",
             dependencies: [
-                "LinuxSystem", "ProcessChannel", "TunnelModel", "Helper",
+                "CLinux", "LinuxSystem", "ProcessChannel", "TunnelModel", "Helper",
                 .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),
         .target(
@@ -85,6 +86,7 @@ let package = Package(
             dependencies: [
                 "AdminAPI", "CLinux", "FilterCompiler", "LinuxSystem", "ProcessChannel", "Store", "TunnelModel",
                 .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -92,11 +94,21 @@ let package = Package(
             ], swiftSettings: settings),
 
         // Thin mains.
+        .target(
+            name: "CommandRunner",
+            dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: settings),
         .executableTarget(
             name: "mlvpnd",
-            dependencies: ["Supervisor", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "CommandRunner", "LinuxSystem", "Supervisor", "TunnelModel",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings),
-        .executableTarget(name: "mlvpn-engine", dependencies: ["Engine"], swiftSettings: settings),
+        .executableTarget(
+            name: "mlvpn-engine",
+            dependencies: ["Engine", "LinuxSystem", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings),
         .executableTarget(
             name: "mlvpn-control",
             dependencies: ["Control", "LinuxSystem", .product(name: "ArgumentParser", package: "swift-argument-parser")],
@@ -113,8 +125,9 @@ let package = Package(
         .executableTarget(
             name: "mlvpn",
             dependencies: [
-                "FilterCompiler", "Supervisor", "TunnelModel",
+                "CommandRunner", "FilterCompiler", "Helper", "LinuxSystem", "ProcessChannel", "Supervisor", "TunnelModel",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),
 
         // Tests.

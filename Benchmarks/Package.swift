@@ -7,6 +7,12 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+let programDependencies: [Target.Dependency] = [
+    "BenchmarkKit",
+    .product(name: "TunnelTestKit", package: "mlvpn-concentrator"),
+    .product(name: "ArgumentParser", package: "swift-argument-parser"),
+]
+
 let package = Package(
     name: "mlvpn-benchmarks",
     dependencies: [
@@ -17,12 +23,8 @@ let package = Package(
         .target(
             name: "BenchmarkKit",
             dependencies: [.product(name: "TunnelTestKit", package: "mlvpn-concentrator")], swiftSettings: settings),
-        .executableTarget(
-            name: "netns-throughput",
-            dependencies: [
-                "BenchmarkKit",
-                .product(name: "TunnelTestKit", package: "mlvpn-concentrator"),
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
-            ], swiftSettings: settings),
+        .executableTarget(name: "netns-throughput", dependencies: programDependencies, swiftSettings: settings),
+        .executableTarget(name: "bonding", dependencies: programDependencies, swiftSettings: settings),
+        .executableTarget(name: "scale", dependencies: programDependencies, swiftSettings: settings),
     ]
 )

@@ -45,18 +45,17 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
             }
         }
 
-        /// 0 for what never crosses HTTP.
+        /// For what never crosses HTTP: what comes closest.
         public var status: Int {
             switch self {
-            case .malformed: 400
+            case .malformed, .usage: 400
             case .forbidden: 403
             case .notFound, .noSuchTunnel, .noSuchLink: 404
             case .refused: 422
             case .conflict: 409
             case .tooLarge: 413
-            case .unavailable: 503
+            case .unavailable, .unreachable: 503
             case .failed: 500
-            case .usage, .unreachable: 0
             }
         }
 

@@ -22,6 +22,16 @@ pid_t clinux_fork(void) {
     return pid < 0 ? -errno : pid;
 }
 
+int clinux_pidfd_open(pid_t pid) {
+#ifdef SYS_pidfd_open
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+#else
+    (void)pid;
+    return -ENOSYS;
+#endif
+}
+
 int clinux_execute(const char *path, char *const *arguments, char *const *environment) {
     execve(path, arguments, environment);
     return -errno;
@@ -53,6 +63,7 @@ static int lifted(int fd) {
 static void become(const struct clinux_spawn_request *request, int report) {
     reset_signals();
     if (request->new_session && setsid() < 0) return;
+    if (chdir("/") < 0) return;
     int sources[4] = {request->standard_input, request->standard_output, request->standard_error, request->channel};
     int count = request->channel >= 0 ? 4 : 3;
     for (int index = 0; index < count; index++) {

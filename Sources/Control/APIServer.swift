@@ -1,6 +1,7 @@
 import AdminAPI
 import HTTPTypes
 import Hummingbird
+import HummingbirdCore
 import LinuxSystem
 import Logging
 import NIOCore

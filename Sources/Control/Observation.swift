@@ -1,5 +1,6 @@
 import AdminAPI
 import LinuxSystem
+import Logging
 import ProcessChannel
 import Store
 import TunnelModel

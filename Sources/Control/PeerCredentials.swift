@@ -15,11 +15,12 @@ struct PeerCredentials: Equatable, Sendable {
 
     /// Nil when `socket` is no UNIX socket.
     init?(of socket: Int32) {
-        var credentials = ucred()
-        var size = socklen_t(MemoryLayout<ucred>.size)
-        guard getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 else { return nil }
-        uid = credentials.uid
-        gid = credentials.gid
+        // struct ucred: pid, uid, gid.
+        var credentials: [UInt32] = [0, 0, 0]
+        var size = socklen_t(12)
+        guard getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0, size == 12 else { return nil }
+        uid = credentials[1]
+        gid = credentials[2]
         groups = Self.groups(of: socket)
     }
 

@@ -263,7 +263,7 @@ extension TunnelRuntime {
             session.pointee.capabilities.contains(.receiverReports) && !isCleartext
             ? (roundTrip.smoothed + 4 * roundTrip.variation) * 1000 + 120 * millisecond : 2200 * millisecond
         if links[link].health.check(lastEcho: session.pointee.lastEcho, now: now.nanoseconds) {
-            log.info(
+            log.notice(
                 links[link].health.isSuspect ? "link does not answer and leaves the bond" : "link answers again",
                 metadata: ["tunnel": "\(definition.name)", "link": "\(names[link]?.text ?? "")"])
             updateEligible(now)

@@ -212,7 +212,7 @@ final class TunnelRuntime {
         let previous = links[link].reported
         links[link].reported = state
         let reason = session.pointee.reason
-        log.info(
+        log.notice(
             "link changes",
             metadata: [
                 "tunnel": "\(definition.name)", "link": "\(names[link]?.text ?? "")", "state": "\(state.word)",

@@ -36,7 +36,7 @@ public final class Helper {
     private let channel: Channel
     private let settings: HelperSettings
     private var log: Logger
-    private let children = Children()
+    private let children: Children
     private let resolver: Resolver
     private let signals: SignalFD
 
@@ -59,8 +59,9 @@ public final class Helper {
         self.settings = settings
         self.log = log
         loop = try EventLoop()
+        children = Children(loop: loop)
         resolver = Resolver(loop: loop, children: children)
-        signals = try SignalFD([SIGCHLD, SIGHUP, SIGTERM, SIGINT, SIGQUIT])
+        signals = try SignalFD([SIGHUP, SIGTERM, SIGINT, SIGQUIT])
     }
 
     /// Runs until the supervisor says stop, or is gone. Returns the exit code.
@@ -104,10 +105,7 @@ public final class Helper {
 
     private func signalled() {
         while let signal = signals.next() {
-            switch signal.number {
-            case SIGCHLD: children.reap()
-            default: if watch != nil { send(.signalled(number: signal.number)) }
-            }
+            if watch != nil { send(.signalled(number: signal.number)) }
         }
     }
 

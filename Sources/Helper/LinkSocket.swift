@@ -95,7 +95,9 @@ final class LinkSocket {
 
     /// The link is no longer in the definition.
     func end() {
-        for timer in [bindTimer, localName.timer, remoteName.timer].compactMap({ $0 }) { surroundings.loop.cancel(timer) }
+        for timer in [bindTimer, localName.timer, remoteName.timer].compactMap({ $0 }) {
+            surroundings.loop.cancel(timer)
+        }
         localName.question += 1
         remoteName.question += 1
     }
@@ -144,7 +146,8 @@ final class LinkSocket {
             addresses = remoteName.addresses.filter { $0.isIPv6 == isIPv6 }
             guard !addresses.isEmpty else {
                 surroundings.report(
-                    .remoteName, "remote: \(remote.host) has no \(isIPv6 ? "IPv6" : "IPv4") address, as the link's bind needs")
+                    .remoteName,
+                    "remote: \(remote.host) has no \(isIPv6 ? "IPv6" : "IPv4") address, as the link's bind needs")
                 return
             }
         }
@@ -221,7 +224,9 @@ final class LinkSocket {
         } catch {
             bindFailures += 1
             // While the engine lets go of the old socket, the new one cannot be had: no problem worth a word.
-            if !isReplacing || bindFailures > 3 { surroundings.report(.socket, "bind: \(Self.advised(error, address))") }
+            if !isReplacing || bindFailures > 3 {
+                surroundings.report(.socket, "bind: \(Self.advised(error, address))")
+            }
             bindTimer = surroundings.loop.after(bindBackoff.failed()) { [weak self] in
                 self?.bindTimer = nil
                 self?.proceed()

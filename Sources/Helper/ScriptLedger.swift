@@ -88,7 +88,7 @@ struct ScriptLedger {
     mutating func next() -> ScriptEvent? {
         let target = context == wantedContext ? wantedLinks : []
         if let context {
-            if !toldDevice, !toldLinks.isEmpty {
+            if !toldDevice, toldLinks.contains(where: target.contains) {
                 toldDevice = true
                 return ScriptEvent(context: context, arguments: ["tuntap_up"])
             }

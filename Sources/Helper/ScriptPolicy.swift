@@ -12,12 +12,15 @@ struct ScriptPolicy: Sendable {
         if let directory {
             let root = try Self.resolve(directory)
             guard resolved.hasPrefix(root == "/" ? "/" : root + "/") else {
-                throw ScriptRefusal("status command \(quoted(path)) is not in \(directory), the script_dir of mlvpnd.conf; move it there")
+                throw ScriptRefusal(
+                    "status command \(quoted(path)) is not in \(directory), the script_dir of mlvpnd.conf; move it there"
+                )
             }
         }
         var status = stat()
         guard lstat(resolved, &status) == 0 else {
-            throw ScriptRefusal("status command \(quoted(path)) cannot be examined: \(String(cString: strerror(errno)))")
+            throw ScriptRefusal(
+                "status command \(quoted(path)) cannot be examined: \(String(cString: strerror(errno)))")
         }
         guard status.st_mode & S_IFMT == S_IFREG else {
             throw ScriptRefusal("status command \(quoted(path)) is not a regular file")
@@ -26,7 +29,8 @@ struct ScriptPolicy: Sendable {
             throw ScriptRefusal("status command \(quoted(path)) is not owned by root; run: chown root \(path)")
         }
         guard status.st_mode & (S_IRWXG | S_IRWXO) == 0 else {
-            throw ScriptRefusal("status command \(quoted(path)) is accessible to group or others; run: chmod 700 \(path)")
+            throw ScriptRefusal(
+                "status command \(quoted(path)) is accessible to group or others; run: chmod 700 \(path)")
         }
         guard status.st_mode & S_IXUSR != 0 else {
             throw ScriptRefusal("status command \(quoted(path)) is not executable; run: chmod 700 \(path)")

@@ -113,12 +113,15 @@ final class TunnelDevice {
         var netlink = try Netlink()
         guard let link = try netlink.link(named: name) else {
             throw SystemError(
-                ENODEV, "configure \(name)", hint: "the device was deleted by someone else; disable and enable the tunnel")
+                ENODEV, "configure \(name)",
+                hint: "the device was deleted by someone else; disable and enable the tunnel")
         }
         // Every step is tried: one route that cannot be set must not cost the others.
         var first: SystemError?
         for step in steps {
-            do throws(SystemError) { try netlink.apply(step, to: link.index, named: name) } catch { first = first ?? error }
+            do throws(SystemError) { try netlink.apply(step, to: link.index, named: name) } catch {
+                first = first ?? error
+            }
         }
         if let first { throw first }
         applied = [target].compactMap { $0 }

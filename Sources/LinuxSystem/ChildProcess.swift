@@ -53,11 +53,13 @@ public enum ChildProcess {
         _exit(code)
     }
 
-    /// A child that has ended; nil when none has.
-    public static func reap() -> (pid: pid_t, end: ProcessEnd)? {
+    /// How child `pid` has ended; nil while it runs. Asked again, a child that is buried already counts as ended.
+    static func bury(_ pid: pid_t) -> ProcessEnd? {
         var status: Int32 = 0
-        let pid = waitpid(-1, &status, WNOHANG)
-        return pid > 0 ? (pid, ProcessEnd(status: status)) : nil
+        var result: pid_t
+        repeat { result = waitpid(pid, &status, WNOHANG) } while result < 0 && errno == EINTR
+        if result == 0 { return nil }
+        return result == pid ? ProcessEnd(status: status) : .exited(0)
     }
 
     /// Executes another program in this process; returns only when it cannot.

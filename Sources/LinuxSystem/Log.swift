@@ -45,7 +45,8 @@ struct LineLogHandler: LogHandler {
         case .standardError:
             let time = Clock.wallMilliseconds()
             if settings.format == .json {
-                return LogText.json(time: time, level: level.rawValue, label: label, message: message, fields: fields) + "\n"
+                return LogText.json(time: time, level: level.rawValue, label: label, message: message, fields: fields)
+                    + "\n"
             }
             if sink.isJournal { return "<\(level.syslogPriority)>\(text)\n" }
             return "\(LogText.timestamp(time)) \(level.rawValue) \(text)\n"

@@ -158,7 +158,7 @@ public struct Netlink: ~Copyable {
         message.append([family(of: route.destination), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
         var found = false
         try exchange(&message, "read the routes") { payload in
-            guard payload.count >= 12, Int(payload[1]) == route.prefix else { return }
+            guard payload.count >= 12, Int(payload[payload.startIndex + 1]) == route.prefix else { return }
             var destination = [UInt8](repeating: 0, count: route.destination.count)
             var index: UInt32?
             for (type, value) in NetlinkMessage.attributes(of: payload, from: 12) {
@@ -242,7 +242,8 @@ public struct Netlink: ~Copyable {
             case CLINUX_IFLA_MTU: link.mtu = NetlinkMessage.number(value) ?? 0
             case CLINUX_IFLA_GROUP: link.group = NetlinkMessage.number(value) ?? 0
             case CLINUX_IFLA_LINKINFO:
-                for (inner, text) in NetlinkMessage.attributes(of: value, from: 0) where inner == CLINUX_IFLA_INFO_KIND {
+                for (inner, text) in NetlinkMessage.attributes(of: value, from: 0) where inner == CLINUX_IFLA_INFO_KIND
+                {
                     link.kind = String(decoding: text.prefix { $0 != 0 }, as: UTF8.self)
                 }
             default: break

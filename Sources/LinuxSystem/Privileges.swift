@@ -51,7 +51,9 @@ public enum Privileges {
         guard status.st_mode & S_IFMT == S_IFDIR, status.st_uid == 0, status.st_mode & (S_IWGRP | S_IWOTH) == 0 else {
             throw SystemError(
                 EPERM, "use \(path) as root directory",
-                hint: "it must be a directory that root owns and nobody else may write: chown root \(path); chmod 755 \(path)")
+                hint:
+                    "it must be a directory that root owns and nobody else may write: chown root \(path); chmod 755 \(path)"
+            )
         }
     }
 

@@ -12,11 +12,14 @@ public enum ProcessTitle {
     public static func set(_ title: String) {
         // The arguments are read from this very memory, once: read them before it changes.
         _ = CommandLine.arguments.count
-        clinux_title_set(String(decoding: title.utf8.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: "?") : $0 }, as: UTF8.self))
+        clinux_title_set(
+            String(decoding: title.utf8.map { $0 < 0x20 || $0 == 0x7f ? UInt8(ascii: "?") : $0 }, as: UTF8.self))
     }
 
     /// An environment variable that makes room for a title of `bytes`.
-    public static func padding(_ bytes: Int) -> String { "\(paddingName)=\(String(repeating: ".", count: max(0, bytes)))" }
+    public static func padding(_ bytes: Int) -> String {
+        "\(paddingName)=\(String(repeating: ".", count: max(0, bytes)))"
+    }
 
     /// Executes this program anew, with room for a title of `bytes`, unless it has that. At the start of a program: all
     /// that it has done is lost. Without room, titles are cut.
@@ -30,7 +33,9 @@ public enum ProcessTitle {
         // Once is enough, whatever came of it.
         guard capacity < bytes, !environment.contains(where: { $0.hasPrefix(paddingName + "=") }) else { return }
         environment.append(padding(bytes))
-        ChildProcess.replaceProgram(path: "/proc/self/exe", arguments: CommandLine.arguments, environment: environment)
+        // Not through /proc, which would name the process `exe`.
+        guard let path = try? Executable.path() else { return }
+        ChildProcess.replaceProgram(path: path, arguments: CommandLine.arguments, environment: environment)
     }
 
     /// The short name that `ps -e` and `pgrep` use; at most 15 bytes.

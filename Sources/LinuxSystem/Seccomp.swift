@@ -25,7 +25,7 @@ public enum Seccomp {
             SYS_fstat, SYS_newfstatat, SYS_lseek, SYS_getrusage, SYS_membarrier, SYS_sendto,
         ]
         #if arch(x86_64)
-            calls += [SYS_epoll_wait, SYS_time, SYS_gettimeofday]
+        calls += [SYS_epoll_wait, SYS_time, SYS_gettimeofday]
         #endif
         return calls
     }

@@ -63,7 +63,8 @@ public enum TunDevice {
         let action = "create device \(name)"
         switch -raw {
         case EBUSY, EEXIST:
-            throw SystemError(-raw, action, hint: "\(holder(of: name)) has that name; remove it or choose another interface")
+            throw SystemError(
+                -raw, action, hint: "\(holder(of: name)) has that name; remove it or choose another interface")
         case ENOENT, ENODEV, ENXIO:
             throw SystemError(-raw, action, hint: "/dev/net/tun is missing or has no driver; run: modprobe tun")
         case EPERM, EACCES: throw SystemError(-raw, action, hint: "root (CAP_NET_ADMIN) and /dev/net/tun are needed")

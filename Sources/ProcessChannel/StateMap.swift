@@ -24,7 +24,7 @@ public enum StateMap {
     public static let linkOffset = tunnelOffset + tunnelCapacity * tunnelStride
     public static let size = linkOffset + linkCapacity * linkStride
 
-    public struct Header: BitwiseCopyable {
+    public struct Header: BitwiseCopyable, Sendable {
         public var magic: UInt64 = StateMap.magic
         /// Of the engine that wrote last; 0 before the first.
         public var engineStarts: UInt64 = 0
@@ -37,10 +37,11 @@ public enum StateMap {
         /// Nanoseconds that workers were busy, all together.
         public var busyNanoseconds: UInt64 = 0
         public var wakeUps: UInt64 = 0
+        public init() {}
     }
 
     /// What a tunnel shows. Times are ms since 1970, 0 for never.
-    public struct TunnelRecord: BitwiseCopyable {
+    public struct TunnelRecord: BitwiseCopyable, Sendable {
         /// Of the definition in force; 0: no tunnel here.
         public var generation: UInt64 = 0
         public var since: Int64 = 0
@@ -71,7 +72,7 @@ public enum StateMap {
     }
 
     /// What a link shows. Times are ms since 1970, 0 for never.
-    public struct LinkRecord: BitwiseCopyable {
+    public struct LinkRecord: BitwiseCopyable, Sendable {
         public var generation: UInt64 = 0
         public var since: Int64 = 0
         /// Last authenticated datagram.
@@ -109,7 +110,7 @@ public enum StateMap {
     }
 
     /// One change of state; 64 bytes.
-    public struct Event: BitwiseCopyable {
+    public struct Event: BitwiseCopyable, Sendable {
         /// 1 for the first; a reader that finds another number than it looked for has been overtaken.
         public var number: UInt64 = 0
         /// Wall clock, ms since 1970.

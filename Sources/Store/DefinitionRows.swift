@@ -9,6 +9,12 @@ public struct StoredTunnel: Equatable, Sendable {
     /// Grows with every change, whoever makes it.
     public var version: Int64
     public var definition: TunnelDefinition
+
+    public init(id: Int64, version: Int64, definition: TunnelDefinition) {
+        self.id = id
+        self.version = version
+        self.definition = definition
+    }
 }
 
 /// What the database holds: the tunnels that can be run, and what is wrong with the others.
@@ -23,6 +29,12 @@ public struct RejectedTunnel: Equatable, Sendable {
     /// As it stands in its row.
     public var name: String
     public var problems: [DefinitionError]
+
+    public init(id: Int64, name: String, problems: [DefinitionError]) {
+        self.id = id
+        self.name = name
+        self.problems = problems
+    }
 }
 
 /// The rows of one or all tunnels, grouped by tunnel.

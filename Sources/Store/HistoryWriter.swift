@@ -59,11 +59,11 @@ public final class HistoryWriter {
             var run = run
             if steppedBack { try Self.repairFuture(db, now: now) }
             try Self.keepRun(&run, alive: alive, eventsRead: eventsRead, now: now, db)
-            for event in events { try Self.apply(event, deadlines: &pending, db) }
-            for (subject, deadline) in pending where deadline <= now {
-                pending[subject] = nil
-                try Self.declareDown(subject, at: deadline, db)
+            for event in events {
+                try Self.declareDown(&pending, until: event.at, db)
+                try Self.apply(event, deadlines: &pending, db)
             }
+            try Self.declareDown(&pending, until: now, db)
             return run
         }
         let hasLostSight = !run.isAlive && self.run?.isAlive == true
@@ -163,10 +163,13 @@ public final class HistoryWriter {
     }
 
     /// A link that has never come up in its time of grace is down from the end of that on.
-    private static func declareDown(_ subject: LinkSubject, at time: Int64, _ db: Database) throws {
-        guard var series = try Series(db, existing: subject), series.state == .unknown else { return }
-        try series.note(db, at: time, to: .down, reason: "never up")
-        try series.move(db, to: .down, at: time, reason: "never up")
+    private static func declareDown(_ deadlines: inout [LinkSubject: Int64], until time: Int64, _ db: Database) throws {
+        for (subject, deadline) in deadlines where deadline <= time {
+            deadlines[subject] = nil
+            guard var series = try Series(db, existing: subject), series.state == .unknown else { continue }
+            try series.note(db, at: deadline, to: .down, reason: "never up")
+            try series.move(db, to: .down, at: deadline, reason: "never up")
+        }
     }
 
     /// A clock that was ahead has left times to come; they become now, so that no interval is negative.

@@ -23,7 +23,7 @@ extension Store {
             arguments: [sample.subject.tunnel, sample.subject.link])
         guard let row else { return }
         let id: Int64 = row["id"]
-        let isContinued = row["counters_of"] == counters
+        let isContinued = (row["counters_of"] as Int64?) == counters
         // Counters that went back have begun again at 0.
         func gain(_ total: Int64, _ column: String) -> Int64 {
             let last: Int64 = isContinued ? row[column] : 0

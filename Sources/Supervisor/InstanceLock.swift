@@ -12,7 +12,8 @@ final class InstanceLock {
         if raw < 0 { throw SystemError.last("open \(path)") }
         descriptor = OwnedDescriptor(owning: raw)
         var status = stat()
-        guard fstat(raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_uid == 0, status.st_nlink == 1 else {
+        guard fstat(raw, &status) == 0, status.st_mode & S_IFMT == S_IFREG, status.st_uid == 0, status.st_nlink == 1
+        else {
             throw StartFailure("\(path) is not a file of root's own; remove it")
         }
         var lock = Self.wholeFile

@@ -35,7 +35,7 @@ struct Preparation {
     static func account(_ name: String, role: String) throws(StartFailure) -> Account {
         guard let account = Account(user: name) else {
             throw StartFailure(
-                "user \(name), whom \(role) runs as, does not exist; run: "
+                "user \(name), whom \(role) runs as, does not exist; name another, or run: "
                     + "useradd --system --no-create-home --shell /usr/sbin/nologin \(name)")
         }
         return account
@@ -50,17 +50,15 @@ struct Preparation {
 
     /// Where this program lies: the others lie beside it, in a build directory as well as installed.
     private static func executableDirectory() throws -> String {
-        var buffer = [CChar](repeating: 0, count: Int(PATH_MAX))
-        let length = readlink("/proc/self/exe", &buffer, buffer.count)
-        guard length > 0 else { throw SystemError.last("find this program (/proc/self/exe)") }
-        let path = String(decoding: buffer.prefix(length).map(UInt8.init(bitPattern:)), as: UTF8.self)
+        let path = try Executable.path()
         guard let slash = path.lastIndex(of: "/") else { throw StartFailure("\(path) is no absolute path") }
         return String(path[..<slash])
     }
 
     private static func checkExecutable(_ path: String) throws(StartFailure) {
         if access(path, X_OK) < 0 {
-            throw StartFailure("\(path) cannot be executed: \(String(cString: strerror(errno))); install it beside this program")
+            throw StartFailure(
+                "\(path) cannot be executed: \(String(cString: strerror(errno))); install it beside this program")
         }
     }
 
@@ -68,7 +66,9 @@ struct Preparation {
     private static func raiseDescriptorLimit() {
         let wanted: rlim_t = 1 << 18
         var limit = rlimit()
-        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < wanted else { return }
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0, limit.rlim_cur < wanted else {
+            return
+        }
         var raised = rlimit(rlim_cur: wanted, rlim_max: max(limit.rlim_max, wanted))
         if setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &raised) == 0 { return }
         raised = rlimit(rlim_cur: limit.rlim_max, rlim_max: limit.rlim_max)
@@ -105,7 +105,9 @@ enum Directories {
                     "directory \(path) belongs to another user; run: chown -R \(account.name) \(path)")
             }
         }
-        if chown(path, account.userID, account.groupID) < 0 { throw SystemError.last("give \(path) to \(account.name)") }
+        if chown(path, account.userID, account.groupID) < 0 {
+            throw SystemError.last("give \(path) to \(account.name)")
+        }
         if chmod(path, 0o700) < 0 { throw SystemError.last("set the mode of \(path)") }
     }
 

@@ -24,9 +24,12 @@ extension Supervisor {
                 pid: pid, channel: near, loop: loop,
                 receive: { [weak self] request, _ in self?.controlSays(request) },
                 broken: { [weak self] error in
-                    if self?.isStopping == false { self?.log.error("control's channel broke: \(error)") }
+                    if error != .ended { self?.log.error("control's channel broke: \(error)") }
                 })
-            children.add(pid) { [weak self] end in self?.controlEnded(end) }
+            children.add(pid) { [weak self] end in
+                self?.controlEnded(end)
+                self?.checkFinished()
+            }
             control = peer
             controlStarts += 1
             log.info("control started", metadata: ["pid": "\(pid)"])

@@ -17,8 +17,13 @@ extension Supervisor {
             let peer = try Peer<EngineNotice>(
                 pid: pid, channel: near, loop: loop,
                 receive: { [weak self] notice, _ in self?.engineSays(notice) },
-                broken: { [weak self] error in self?.log.error("the engine's channel broke: \(error)") })
-            children.add(pid) { [weak self] end in self?.engineEnded(end) }
+                broken: { [weak self] error in
+                    if error != .ended { self?.log.error("the engine's channel broke: \(error)") }
+                })
+            children.add(pid) { [weak self] end in
+                self?.engineEnded(end)
+                self?.checkFinished()
+            }
             engine = peer
             engineStarts += 1
             log.info("engine started", metadata: ["pid": "\(pid)"])

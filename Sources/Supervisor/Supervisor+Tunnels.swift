@@ -61,7 +61,9 @@ extension Supervisor {
                         "a helper's channel broke: \(error)", metadata: ["tunnel": "\(tunnel.definition.name)"])
                 })
             children.add(pid) { [weak self, weak tunnel] end in
-                if let self, let tunnel { helperEnded(end, tunnel) }
+                guard let self else { return }
+                if let tunnel { helperEnded(end, tunnel) }
+                checkFinished()
             }
             configure(tunnel)
             for (link, state) in tunnel.states { tellHelper(of: tunnel, link, state) }

@@ -16,7 +16,7 @@ public final class Supervisor {
     let settings: SupervisorSettings
     let log: Logger
     let loop: EventLoop
-    let children = Children()
+    let children: Children
     let signals: SignalFD
     let service: ServiceManager
     let preparation: Preparation
@@ -83,7 +83,8 @@ public final class Supervisor {
         state.header.initialize(to: StateMap.Header())
         eventWake = try EventFD()
         loop = try EventLoop()
-        signals = try SignalFD([SIGCHLD, SIGHUP, SIGTERM, SIGINT, SIGQUIT])
+        children = Children(loop: loop)
+        signals = try SignalFD([SIGHUP, SIGTERM, SIGINT, SIGQUIT])
     }
 
     /// Runs until a signal ends it. Returns the exit code.
@@ -111,12 +112,7 @@ public final class Supervisor {
 
     private func signalled() {
         while let signal = signals.next() {
-            if signal.number == SIGCHLD {
-                children.reap()
-                checkFinished()
-            } else {
-                obey(signal: signal.number, from: "pid \(signal.sender)")
-            }
+            obey(signal: signal.number, from: "pid \(signal.sender)")
         }
     }
 
@@ -138,7 +134,8 @@ public final class Supervisor {
                 try defineFromFile(load)
                 log.notice("reloaded")
             } catch {
-                log.error("not reloaded, what runs goes on: \(error)")
+                log.error("not reloaded, what runs goes on")
+                for line in "\(error)".split(separator: "\n") { log.error("\(line)") }
             }
         }
         if hasToldReady { service.ready(summary) }

@@ -124,7 +124,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         case .up:
             min(
                 lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout,
-                settings.judgesQuality ? lastJudged + second : .max)
+                settings.judgesQuality || quality != .up ? lastJudged + second : .max)
         case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
         }
     }

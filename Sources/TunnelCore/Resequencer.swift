@@ -46,6 +46,7 @@ public struct Resequencer: ~Copyable {
     /// Highest data_seq that each link brought, and when.
     private var linkEnd = InlineArray<32, UInt64>(repeating: 0)
     private var linkHeard = InlineArray<32, Int64>(repeating: 0)
+    private var lastArrival: Int64 = 0
 
     /// How long a gap is waited for at most, nanoseconds.
     public var holdTime: Int64 = 100 * millisecond
@@ -58,10 +59,16 @@ public struct Resequencer: ~Copyable {
         var isUsed: Bool
     }
 
-    /// Disorder within one link that is still waited for.
-    public static let grace = 3 * millisecond
-    /// A link that brought nothing for so long is not waited for.
+    /// Disorder within one link that is waited for: grows when a packet comes after it was given up, shrinks slowly.
+    public private(set) var grace = leastGrace
+    public static let leastGrace = 3 * millisecond
+    private static let mostGrace = 60 * millisecond
+    private var givenUpAt: Int64 = 0
+    private var graceChangedAt: Int64 = 0
+    /// A link that brought nothing for so long, while others did, is not waited for.
     private static let activity = 300 * millisecond
+    /// Beyond this, time in which nothing came at all says nothing about any link.
+    private static let lull = 20 * millisecond
     /// A data_seq that lies further back than this belongs to another start of the peer.
     private static let horizon: UInt64 = 1 << 17
     /// So one that lies further ahead: a few rings, since what is expected jumps there.
@@ -111,6 +118,7 @@ public struct Resequencer: ~Copyable {
         if sequence < expected {
             if expected - sequence > Self.horizon { return stranger() }
             note(packet.link, sequence, now)
+            noteLate(now)
             return .deliver
         }
         let distance = sequence - expected
@@ -146,6 +154,7 @@ public struct Resequencer: ~Copyable {
     /// After a batch: gives up gaps that will not fill. True when ``next()`` has more.
     public mutating func review(now: Int64) -> Bool {
         guard held > 0 else { return false }
+        shrinkGrace(now)
         let lost = lostBelow(now: now)
         let patience = patience(lost)
         guard now - oldest >= patience else { return false }
@@ -169,11 +178,12 @@ public struct Resequencer: ~Copyable {
         guard givenUp > expected else { return false }
         release(below: givenUp)
         timeouts &+= 1
+        givenUpAt = now
         return true
     }
 
     /// How long a packet waits: where what is missing was lost, only for disorder within a link.
-    private func patience(_ lost: UInt64) -> Int64 { lost > expected ? min(Self.grace, holdTime) : holdTime }
+    private func patience(_ lost: UInt64) -> Int64 { lost > expected ? min(grace, holdTime) : holdTime }
 
     /// When ``review(now:)`` is to be called though nothing came; .max: never.
     public func deadline(now: Int64) -> Int64 {
@@ -227,6 +237,21 @@ public struct Resequencer: ~Copyable {
         return .deliver
     }
 
+    /// Had it been waited for a little longer, this packet would have been in order.
+    private mutating func noteLate(_ now: Int64) {
+        let missed = now - givenUpAt
+        guard givenUpAt != 0, missed < Self.mostGrace else { return }
+        grace = min(Self.mostGrace, grace + missed + Self.leastGrace)
+        graceChangedAt = now
+        givenUpAt = 0
+    }
+
+    private mutating func shrinkGrace(_ now: Int64) {
+        guard grace > Self.leastGrace, now - graceChangedAt > 5 * second else { return }
+        grace = max(Self.leastGrace, grace * 7 / 8)
+        graceChangedAt = now
+    }
+
     private mutating func makeRoom(for sequence: UInt64) -> Bool {
         while capacity < limit, sequence - expected >= UInt64(capacity) { grow() }
         if sequence - expected < UInt64(capacity) { return true }
@@ -256,6 +281,11 @@ public struct Resequencer: ~Copyable {
     private mutating func release(below sequence: UInt64) { released = max(released, sequence) }
 
     private mutating func note(_ link: UInt16, _ sequence: UInt64, _ now: Int64) {
+        let pause = now - lastArrival - Self.lull
+        if pause > 0 {
+            for link in 0..<linkCount where linkHeard[link] != 0 { linkHeard[link] += pause }
+        }
+        lastArrival = now
         let link = Int(link & 31)
         linkEnd[link] = max(linkEnd[link], sequence)
         linkHeard[link] = now

@@ -24,11 +24,14 @@ public struct ReplayWindow: BitwiseCopyable, Sendable {
         return bits[Int(sequence >> 6 & 31)] & (1 << (sequence & 63)) == 0
     }
 
-    /// Marks an authenticated `sequence` as seen. False when it is not fresh.
+    /// Marks an authenticated `sequence` as seen. False when it is not fresh. What lies below the first is not: it was sent
+    /// before we listened, and may have been taken by who listened then.
     public mutating func accept(_ sequence: UInt64) -> Bool {
         if isEmpty {
             isEmpty = false
             highest = sequence
+            bits = InlineArray(repeating: .max)
+            bits[Int(sequence >> 6 & 31)] = (1 << (sequence & 63)) - 1
         } else if sequence > highest {
             // Words between the old and the new highest are reused: clear them.
             let steps = min(sequence >> 6 - highest >> 6, 32)

@@ -8,6 +8,7 @@ struct MlvpnAdmin: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "mlvpn-admin",
         abstract: "Administers the tunnels of mlvpnd.",
+        usage: "mlvpn-admin [--socket <path>] [--json] <command>",
         discussion: """
             Exit codes: 0 done; 1 refused or failed; 2 usage; 3 no such tunnel or link; 4 the daemon cannot be reached; \
             5 conflict with a concurrent change.
@@ -28,7 +29,7 @@ struct MlvpnAdmin: AsyncParsableCommand {
 
     static func main() async {
         signal(SIGPIPE, SIG_IGN)
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = movingCommonOptions(Array(CommandLine.arguments.dropFirst()))
         let isJSON = arguments.prefix { $0 != "--" }.contains("--json")
         do {
             var command = try parseAsRoot(arguments)
@@ -37,10 +38,28 @@ struct MlvpnAdmin: AsyncParsableCommand {
             } else {
                 try command.run()
             }
-            exit(Output.flush() ? 0 : 1)
+            Glibc.exit(Output.isComplete ? 0 : 1)
         } catch {
-            exit(report(error, isJSON: isJSON))
+            Glibc.exit(report(error, isJSON: isJSON))
         }
+    }
+
+    /// What every command takes may stand before it as well; the parser wants it behind.
+    static func movingCommonOptions(_ arguments: [String]) -> [String] {
+        var moved: [String] = []
+        var rest = arguments[...]
+        while let first = rest.first {
+            if first == "--json" || first.hasPrefix("--socket=") {
+                moved.append(first)
+                rest = rest.dropFirst()
+            } else if first == "--socket", rest.count > 1 {
+                moved += rest.prefix(2)
+                rest = rest.dropFirst(2)
+            } else {
+                return [first] + moved + rest.dropFirst()
+            }
+        }
+        return moved
     }
 
     /// Says what went wrong, and with which code to exit.

@@ -1,18 +1,37 @@
 import AdminAPI
 import Glibc
+import Synchronization
 
 /// What goes to standard output and standard error.
 enum Output {
-    static func line(_ text: String) { fputs(text + "\n", stdout) }
+    private static let hasFailed = Mutex(false)
+
+    static func line(_ text: String) { write(text, to: STDOUT_FILENO) }
 
     static func json(_ value: some Encodable) throws { line(String(decoding: try JSON.encode(value), as: UTF8.self)) }
 
-    static func standardError(_ text: String) { fputs(text + "\n", stderr) }
+    static func standardError(_ text: String) { write(text, to: STDERR_FILENO) }
 
-    /// False when standard output has failed, a full disk for one: the answer is not there.
-    static func flush() -> Bool { fflush(stdout) == 0 && ferror(stdout) == 0 }
+    /// False once standard output has failed, for a full disk or a closed pipe: the answer is not all there.
+    static var isComplete: Bool { hasFailed.withLock { !$0 } }
 
     static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
+
+    private static func write(_ text: String, to descriptor: Int32) {
+        let bytes = Array((text + "\n").utf8)
+        bytes.withUnsafeBytes { bytes in
+            var rest = bytes[...]
+            while !rest.isEmpty {
+                let count = Glibc.write(descriptor, UnsafeRawBufferPointer(rebasing: rest).baseAddress, rest.count)
+                if count < 0 {
+                    if errno == EINTR { continue }
+                    if descriptor == STDOUT_FILENO { hasFailed.withLock { $0 = true } }
+                    return
+                }
+                rest = rest.dropFirst(count)
+            }
+        }
+    }
 }
 
 /// Columns of text. Numbers are set to the right.

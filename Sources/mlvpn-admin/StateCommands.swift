@@ -85,7 +85,7 @@ struct Status: AsyncParsableCommand {
                 // Home, and clear what is below: no flicker.
                 if watch && Output.isTerminal { Output.line("\u{1b}[H\u{1b}[J" + Self.text(tunnels)) } else { Output.line(Self.text(tunnels)) }
             }
-            guard watch, Output.flush() else { return }
+            guard watch, Output.isComplete else { return }
             try await Task.sleep(for: .seconds(1))
         }
     }
@@ -195,9 +195,9 @@ struct Events: AsyncParsableCommand {
         }
         let lines = EventStreamReader()
         try await common.client.stream(Target("events", query: ["tunnel": tunnel, "follow": "1"])) { chunk in
-            for event in await lines.events(in: chunk) {
+            for event in try await lines.events(in: chunk) {
                 try line(event)
-                guard Output.flush() else { throw ExitCode(1) }
+                guard Output.isComplete else { throw ExitCode(1) }
             }
         }
         throw Problem(.unreachable, "the daemon has ended the stream")

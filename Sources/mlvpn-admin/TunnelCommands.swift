@@ -87,7 +87,7 @@ struct SetLink: AsyncParsableCommand {
         // Read here only to know which link it is; what it says is the daemon's to judge.
         let link = try LinkSpec(spec).name.text
         var body = JSONValue.string(spec)
-        if let rename { body = .object(try LinkFields.members(spec).merging(["name": .string(rename)]) { _, new in new }) }
+        if let rename { body = .object(LinkFields.members(spec).merging(["name": .string(rename)]) { _, new in new }) }
         let shown: JSONValue = try await common.client.send(
             .PATCH, Target("tunnels", tunnel, "links", link), body: body, version: version.ifVersion)
         try report(shown, generated: nil, done: "link \(link) of tunnel \(tunnel) changed", common)

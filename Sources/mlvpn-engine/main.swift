@@ -15,4 +15,5 @@ while let flag = remaining.popFirst() {
     default: break
     }
 }
+Log.bootstrap(LogSettings(arguments: CommandLine.arguments))
 exit(EngineProcess(arguments: arguments, log: Logger(label: "engine")).run())

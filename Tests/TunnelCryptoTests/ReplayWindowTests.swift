@@ -6,10 +6,12 @@ struct ReplayWindowTests {
     /// The slow and obvious one: remembers all.
     private struct Model {
         var seen: Set<UInt64> = []
+        var first: UInt64?
         var highest: UInt64?
 
         func isFresh(_ sequence: UInt64) -> Bool {
-            guard let highest else { return true }
+            guard let first, let highest else { return true }
+            if sequence < first { return false }
             if sequence < highest, highest - sequence >= ReplayWindow.reach { return false }
             return !seen.contains(sequence)
         }
@@ -17,6 +19,7 @@ struct ReplayWindowTests {
         mutating func accept(_ sequence: UInt64) -> Bool {
             guard isFresh(sequence) else { return false }
             seen.insert(sequence)
+            first = first ?? sequence
             highest = max(highest ?? sequence, sequence)
             return true
         }
@@ -41,8 +44,24 @@ struct ReplayWindowTests {
         }
     }
 
+    @Test func `what lies below the first is refused`() {
+        for first in [0, 1, 62, 63, 64, 65, 1 << 40 + 63, .max] as [UInt64] {
+            let window = Subject()
+            #expect(window.accept(first))
+            for distance in 1...2100 as ClosedRange<UInt64> where distance <= first {
+                #expect(!window.isFresh(first - distance))
+                #expect(!window.accept(first - distance))
+            }
+            for distance in 1...70 as ClosedRange<UInt64> where first <= .max - distance {
+                #expect(window.isFresh(first + distance))
+                #expect(window.accept(first + distance))
+            }
+        }
+    }
+
     @Test func `what is too old to know is refused`() {
         let window = Subject()
+        #expect(window.accept(5_000))
         #expect(window.accept(10_000))
         #expect(!window.accept(10_000 - ReplayWindow.reach))
         #expect(window.accept(10_000 - ReplayWindow.reach + 1))
@@ -51,6 +70,7 @@ struct ReplayWindowTests {
 
     @Test func `a refused number changes nothing`() {
         let window = Subject()
+        #expect(window.accept(3000))
         #expect(window.accept(5000))
         #expect(!window.accept(0))
         #expect(window.highest == 5000)

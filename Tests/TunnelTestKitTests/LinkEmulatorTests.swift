@@ -11,7 +11,7 @@ private func withLine(
         let a = try rig.namespace("a")
         let b = try rig.namespace("b")
         let link = try EmulatedLink(
-            in: rig, program: try BuiltProgram.path("link-emulator"), name: "line",
+            in: rig, program: [try BuiltProgram.path("link-emulator")], name: "line",
             a: WireEnd(a, "eth0", "10.9.1.1/24", "fd00:9:1::1/64"),
             b: WireEnd(b, "eth0", "10.9.1.2/24", "fd00:9:1::2/64"), ab: ab, ba: ba, timeline: timeline)
         try body(rig, a, b, link)

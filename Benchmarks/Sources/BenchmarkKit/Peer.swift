@@ -81,7 +81,10 @@ extension Peer {
 
 /// Why a program cannot be run: nil if it is there.
 public func obstacle(running program: String) -> String? {
-    let path = program.contains("/") ? [program] : (ProcessInfo.processInfo.environment["PATH"] ?? "")
-        .split(separator: ":").map { "\($0)/\(program)" }
-    return path.contains { access($0, X_OK) == 0 } ? nil : "\(program) is not installed"
+    var candidates = [program]
+    if !program.contains("/") {
+        let path = ProcessInfo.processInfo.environment["PATH"] ?? ""
+        candidates = path.split(separator: ":").map { "\($0)/\(program)" }
+    }
+    return candidates.contains { access($0, X_OK) == 0 } ? nil : "\(program) is not installed"
 }

@@ -100,7 +100,8 @@ struct Throughput: ParsableCommand {
     private func selectedWorkloads() throws -> [Workload] {
         try tests.split(separator: ",").map { name in
             guard let workload = Workload.all.first(where: { $0.name == name }) else {
-                throw ValidationError("--tests: '\(name)' is none of \(Workload.all.map(\.name).joined(separator: ", ")).")
+                let known = Workload.all.map(\.name).joined(separator: ", ")
+                throw ValidationError("--tests: '\(name)' is none of \(known).")
             }
             return workload
         }

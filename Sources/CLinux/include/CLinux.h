@@ -84,6 +84,8 @@ int clinux_tun_set_send_buffer(int fd, int bytes);
 
 // MARK: - Processes
 
+/// A descriptor that becomes readable when process `pid` ends; close-on-exec.
+int clinux_pidfd_open(pid_t pid);
 /// execve(2). Returns only on failure, -errno.
 int clinux_execute(const char *path, char *const *arguments, char *const *environment);
 /// The environment as it is now.
@@ -107,7 +109,7 @@ struct clinux_spawn_request {
     int new_session;
 };
 
-/// fork and exec with every signal at its default and none blocked. The pid, or -errno, that of execve(2) included.
+/// fork and exec in the root directory, with every signal at its default and none blocked. The pid, or -errno, that of execve(2) included.
 pid_t clinux_spawn(const struct clinux_spawn_request *request);
 
 /// Every descriptor from `first` on is closed, except `keep` (sorted ascending).

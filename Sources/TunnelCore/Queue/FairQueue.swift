@@ -8,8 +8,8 @@
 /// exactly once, by one or the other. ``dequeue(now:)`` is nil only when the queue is empty. Memory is allocated by the first
 /// packet and grows with the number that wait; ``releaseMemory()`` gives it back.
 public struct FairQueue: ~Copyable {
-    /// Bytes that a flow may send in its turn: an Ethernet frame (RFC 8290, 5.2.4).
-    public static let quantum = 1514
+    /// Bytes of a full Ethernet frame, without its check sequence.
+    public static let fullFrame = 1514
     public static let defaultTarget = 5 * millisecond
     public static let defaultInterval = 100 * millisecond
 
@@ -17,6 +17,8 @@ public struct FairQueue: ~Copyable {
     public var target: Int64 { didSet { target = Self.bounded(target) } }
     /// Time in which senders can be expected to react, a long round trip's, nanoseconds. Settable at any time.
     public var interval: Int64 { didSet { interval = Self.bounded(interval) } }
+    /// Bytes that a flow may send in its turn, see ``tune(bytesPerSecond:)``.
+    public private(set) var quantum = Self.fullFrame
 
     /// Packets that wait.
     public private(set) var count = 0
@@ -79,20 +81,24 @@ public struct FairQueue: ~Copyable {
 
     public var isEmpty: Bool { count == 0 }
 
-    /// Sets ``target`` and ``interval`` for what the links carry together.
+    /// Sets ``target``, ``interval`` and ``quantum`` for what the links carry together.
     ///
-    /// On a slow link a packet alone takes longer than 5 ms: the target is two packets' time (RFC 8290, 5.2.2, wants more
-    /// than one), and the interval grows by as much as the target did.
+    /// On a slow link a packet alone takes longer than 5 ms: the target is two packets' time (RFC 8290, 5.2.2, wants one at
+    /// least), and the interval grows by as much as the target did. A small quantum lets a flow of small packets, such as
+    /// speech, have several turns for each packet of a bulk transfer: 300 bytes up to 10 Mbit/s, growing to a full frame at
+    /// 50 Mbit/s, where turns are short anyway.
     public mutating func tune(bytesPerSecond: Int64) {
-        target = max(Self.defaultTarget, 2 * Int64(Self.quantum) * second / max(1, bytesPerSecond))
+        let rate = max(1, bytesPerSecond)
+        target = max(Self.defaultTarget, 2 * Int64(Self.fullFrame) * second / rate)
         interval = Self.defaultInterval + target - Self.defaultTarget
+        quantum = Int(min(Int64(Self.fullFrame), max(300, rate / 4096)))
     }
 
     /// Adds a packet. When there is no room, packets of the flow with the most bytes are dropped from its head, the oldest
     /// first: with them their sender's loss is noticed soonest. A packet larger than the limit is dropped, too.
     ///
     /// - Parameters:
-    ///   - flow: the flow's hash, all of whose bits count.
+    ///   - flow: the flow's hash; its upper bits tell flows apart.
     ///   - now: nanoseconds, not before that of an earlier call.
     public mutating func enqueue(_ packet: QueuedPacket, flow: UInt32, now: Int64) {
         if flows.count == 0 { allocateFlows() }
@@ -105,7 +111,7 @@ public struct FairQueue: ~Copyable {
         bytes += Int(packet.count)
         if !flows[index].isListed {
             flows[index].isListed = true
-            flows[index].deficit = Int32(Self.quantum)
+            flows[index].deficit = Int32(quantum)
             flows.append(Int32(truncatingIfNeeded: index), to: &newFlows)
         }
         while count > limitPackets || bytes > limitBytes { shed() }
@@ -117,7 +123,7 @@ public struct FairQueue: ~Copyable {
             while let packet = packets.first(of: flows[index].packets) {
                 let backlog = Int(flows[index].backlog - packet.count)
                 let mustDrop = flows[index].codel.mustDrop(
-                    sojourn: now - packet.enqueuedAt, backlog: backlog, mtu: Self.quantum, now: now, target: target,
+                    sojourn: now - packet.enqueuedAt, backlog: backlog, mtu: Self.fullFrame, now: now, target: target,
                     interval: interval)
                 if mustDrop && !mark(packet) {
                     drops &+= 1
@@ -144,7 +150,7 @@ public struct FairQueue: ~Copyable {
     /// A packet that was dropped, the first one first; the caller frees it.
     public mutating func takeDropped() -> QueuedPacket? { packets.removeFirst(from: &dropped) }
 
-    /// Drops from the head of the flow with the most bytes up to half of them, at least one packet and at most 64.
+    /// Drops half of the bytes of the flow that has the most, from its head: at least one packet and at most 64.
     ///
     /// The queue does so itself at its limits; this is for a caller that runs out of room for packets before.
     public mutating func shed() {
@@ -185,7 +191,7 @@ public struct FairQueue: ~Copyable {
             guard listed != Chain.none else { return nil }
             let index = Int(listed)
             if flows[index].deficit <= 0 {
-                flows[index].deficit += Int32(Self.quantum)
+                flows[index].deficit += Int32(quantum)
             } else if flows[index].packets.isEmpty {
                 flows[index].codel.queueWasEmpty()
                 // A new flow waits for its turn among the old ones, or it would go first again with its next packet and

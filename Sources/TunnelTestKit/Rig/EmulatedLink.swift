@@ -10,11 +10,12 @@ public final class EmulatedLink {
     /// Lays the line and waits until it carries packets.
     ///
     /// - Parameters:
-    ///   - program: path of the `link-emulator` executable.
+    ///   - program: what runs the emulator: the path of `link-emulator`, or of a program that calls
+    ///     ``LinkEmulator/runCommandLine(_:)`` with the words that make it do so.
     ///   - ab: conditions from `a` to `b`, in the emulator's words; likewise `ba`.
     ///   - timeline: lines as of ``EmulationTimeline``, counted from now.
     public init(
-        in rig: NetworkRig, program: String, name: String, a: WireEnd, b: WireEnd, ab: String = "", ba: String = "",
+        in rig: NetworkRig, program: [String], name: String, a: WireEnd, b: WireEnd, ab: String = "", ba: String = "",
         timeline: String? = nil, seed: UInt64 = 1
     ) throws(RigError) {
         self.name = name
@@ -30,14 +31,15 @@ public final class EmulatedLink {
         for interface in ["a", "b"] {
             try rig.ip(middle, "link", "set", "dev", interface, "addrgenmode", "none")
         }
-        var command = [program, "a", "b", "--ab", ab, "--ba", ba, "--seed", "\(seed)", "--commands"]
+        var command = program + ["a", "b", "--ab", ab, "--ba", ba, "--seed", "\(seed)", "--commands"]
         if let timeline {
             command += ["--timeline", try rig.file("timeline-\(name)", timeline)]
         }
-        emulator = try rig.start(command, in: middle, withInput: true)
+        let emulator = try rig.start(command, in: middle, withInput: true)
+        self.emulator = emulator
         try waitUntil("the emulator of \(name)", within: .seconds(10)) { () throws(RigError) -> Bool in
             if let status = emulator.exitStatus {
-                throw .commandFailed(command: program, status: status, output: emulator.output)
+                throw .commandFailed(command: command.joined(separator: " "), status: status, output: emulator.output)
             }
             return emulator.output.hasPrefix("ready\n")
         }

@@ -12,6 +12,9 @@ public struct Iperf: Sendable {
     /// Percent of datagrams that did not arrive; nil for TCP.
     public var lostPercent: Double?
 
+    /// Bits per second in each interval, by its end in seconds from the start.
+    public var intervals: [(end: Double, bitsPerSecond: Double)]
+
     /// - Parameter json: its output, with or without warnings around the document.
     public init(json: String) throws {
         guard let start = json.firstIndex(of: "{"), let end = json.lastIndex(of: "}"), start < end else {
@@ -34,6 +37,7 @@ public struct Iperf: Sendable {
         seconds = received.seconds
         retransmits = report.end?.sum_sent?.retransmits
         lostPercent = received.lost_percent
+        intervals = report.intervals?.map { ($0.sum.end, $0.sum.bits_per_second) } ?? []
     }
 
     /// The fields' names are iperf3's.
@@ -49,7 +53,15 @@ public struct Iperf: Sendable {
             var retransmits: Int?
             var lost_percent: Double?
         }
+        struct Interval: Decodable {
+            struct Sum: Decodable {
+                var end: Double
+                var bits_per_second: Double
+            }
+            var sum: Sum
+        }
         var error: String?
+        var intervals: [Interval]?
         var end: End?
     }
 }

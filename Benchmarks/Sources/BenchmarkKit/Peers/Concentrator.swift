@@ -33,44 +33,33 @@ public struct Concentrator: Peer {
     }
 
     /// Starts the daemon and defines the tunnel over the given wires.
-    public func startServer(at site: Site, links: [Int], extra: [String] = []) throws -> RunningProcess {
-        let state = "\(site.rig.directory)/\(name)-state"
-        let run = "\(site.rig.directory)/\(name)-run"
-        let daemon = try site.rig.start(
-            ["\(directory)/mlvpnd", "--foreground", "--state-dir", state, "--run-dir", run], in: site.server)
-        let admin = ["\(directory)/mlvpn-admin", "--socket", "\(run)/control.sock"]
-        try waitUntil("mlvpnd", within: .seconds(20)) { () throws(RigError) -> Bool in
-            if let status = daemon.exitStatus {
-                throw .commandFailed(command: "mlvpnd", status: status, output: daemon.output)
-            }
-            return try site.rig.succeeds(admin + ["list"])
-        }
+    ///
+    /// - Parameter bandwidths: of links, in bytes per second, where they are told.
+    public func startServer(at site: Site, links: [Int], bandwidths: [Int: Int] = [:]) throws -> RunningProcess {
+        // A second start at the same site begins with an empty database.
+        try site.rig.run(["rm", "-rf", "\(site.rig.directory)/\(name)-state", "\(site.rig.directory)/\(name)-run"])
+        let daemon = try Daemon(in: site.rig, site.server, programs: directory, name: name)
         let password = try site.rig.file("\(name)-password", MLVPNConfiguration.password)
-        var add = admin + [
+        var add = [
             "add-tunnel", "bench", "--interface", "mlvpn0", "--password-file", password,
             "--ip4", "\(site.serverAddress)/24", "--mtu", "\(site.mtu)", "--timeout", "10",
         ]
         if let scheduler { add += ["--scheduler", scheduler] }
         for link in links {
-            add += ["--link", "link\(link),bind=\(Site.serverWire(link)):\(5080 + link)"]
+            let bandwidth = bandwidths[link].map { ",bandwidth=\($0)" } ?? ""
+            add += ["--link", "link\(link),bind=\(Site.serverWire(link)):\(5080 + link)\(bandwidth)"]
         }
-        try site.rig.run(add + extra)
-        return daemon
+        try daemon.admin(add)
+        return daemon.process
     }
 
-    public func startClient(at site: Site, links: [Int], extra: String = "") throws -> RunningProcess {
+    public func startClient(at site: Site, links: [Int], bandwidths: [Int: Int] = [:]) throws -> RunningProcess {
         let configuration = try site.rig.file(
             "\(name)-client.conf",
             MLVPNConfiguration.text(
-                .client, site: site, links: links,
-                extra: scheduler.map { "scheduler = \"\($0)\"\n\(extra)" } ?? extra))
+                .client, site: site, links: links, bandwidths: bandwidths,
+                extra: scheduler.map { "scheduler = \"\($0)\"" } ?? ""))
         return try site.rig.start(
             ["\(directory)/mlvpn", "--debug", "-n", "bench", "-c", configuration, "-u", "mlvpn"], in: site.client)
-    }
-
-    /// What `mlvpn-admin` answers.
-    public func admin(_ arguments: [String], at site: Site) throws -> String {
-        try site.rig.run(
-            ["\(directory)/mlvpn-admin", "--socket", "\(site.rig.directory)/\(name)-run/control.sock"] + arguments)
     }
 }

@@ -1,0 +1,63 @@
+import Glibc
+import Testing
+import TunnelTestKit
+
+/// Status scripts, as mlvpn-behaviour.md has them.
+@Suite(.serialized) struct ScriptTests {
+    @Test func theScriptSeesEveryEventInOrderWithItsEnvironment() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1, 2])
+            let log = "\(bed.rig.directory)/events"
+            let script = try bed.rig.file(
+                "client-script",
+                """
+                #!/bin/sh
+                echo "$1 $2 $3 IP4=$IP4 IP4_GATEWAY=$IP4_GATEWAY MTU=$MTU DEVICE=$DEVICE" >> \(log)
+                [ "$2" = tuntap_up ] && ip address replace "$IP4" dev "$1" && ip link set dev "$1" mtu "$MTU" up
+                exit 0
+
+                """, mode: 0o700)
+            try bed.addTunnel("acme", wires: [1, 2])
+            let client = try bed.startClient(
+                "acme", in: customer, wires: [1, 2],
+                general: "statuscommand = \"\(script)\"\nip4_gateway = \"10.78.0.1\"\nmtu = 1400")
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            func events() throws(RigError) -> [[Substring]] {
+                try bed.rig.run(["cat", log]).split(separator: "\n").map { $0.split(separator: " ") }
+            }
+            try waitUntil("three events", within: .seconds(10)) { () throws(RigError) -> Bool in
+                try events().count == 3
+            }
+            client.signal(SIGTERM)
+            #expect(try client.waitForExit(within: .seconds(15)) == .exited(0), "\(client.output)")
+
+            let all = try events()
+            let kinds = all.map { $0.count > 1 ? String($0[1]) : "" }
+            #expect(kinds == ["rtun_up", "tuntap_up", "rtun_up", "rtun_down", "rtun_down", "tuntap_down"])
+            #expect(
+                all.allSatisfy {
+                    $0.first == "mlvpn0"
+                        && $0.suffix(4).elementsEqual([
+                            "IP4=10.78.0.2/24", "IP4_GATEWAY=10.78.0.1", "MTU=1400", "DEVICE=mlvpn0",
+                        ])
+                }, "\(all)")
+            #expect(Set(all.filter { $0[1].hasPrefix("rtun") }.map { $0[2] }) == ["link1", "link2"])
+        }
+    }
+
+    @Test func aScriptThatOthersCanChangeIsNotRun() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let mark = "\(bed.rig.directory)/was-run"
+            let script = try bed.rig.file("open-script", "#!/bin/sh\ntouch \(mark)\n", mode: 0o722)
+            try bed.addTunnel("acme", wires: [1])
+            let client = try bed.startClient(
+                "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
+            try bed.waitForLinks("acme", ["link1": "up"])
+            try waitUntil("a word about the script", within: .seconds(10)) { client.output.contains(script) }
+            client.stop()
+            #expect(try !bed.rig.succeeds(["test", "-e", mark]))
+        }
+    }
+}

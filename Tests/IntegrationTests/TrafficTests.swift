@@ -1,0 +1,114 @@
+import Foundation
+import Testing
+import TunnelTestKit
+
+/// Customers' packets over real devices, sockets and processes.
+@Suite(.serialized) struct TrafficTests {
+    @Test(arguments: [
+        ("tun", "", [String]()),
+        ("tap", "tuntap = \"tap\"", ["--tap"]),
+        ("cleartext", "cleartext_data = 1", ["--cleartext-data"]),
+        ("no reordering", "reorder_buffer_size = 0", ["--reorder", "off"]),
+        ("wrr", "scheduler = wrr", ["--scheduler", "wrr"]),
+        ("redundant", "scheduler = redundant", ["--scheduler", "redundant"]),
+        ("failover", "scheduler = failover", ["--scheduler", "failover"]),
+    ])
+    func bothLinksComeUpAndFilesPassBothWays(kind: String, general: String, flags: [String]) throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1, 2])
+            try bed.addTunnel("acme", wires: [1, 2], flags: flags + ["--ip6", "fd78::1/64"])
+            _ = try bed.startClient(
+                "acme", in: customer, wires: [1, 2], general: general + "\nip6 = \"fd78::2/64\"")
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try bed.waitForPing("fd78::1", from: customer)
+            try bed.rig.run(["ping", "-q", "-c3", "-i0.05", "-W2", "10.78.0.2"], in: bed.server)
+            try bed.rig.run(["ping", "-q", "-c3", "-i0.05", "-W2", "-s", "1350", "10.78.0.1"], in: customer)
+            try Transfer.check(bed, from: bed.server, address: "10.78.0.1", to: customer)
+            try Transfer.check(bed, from: customer, address: "10.78.0.2", to: bed.server)
+        }
+    }
+
+    @Test func linksMayRunOverIPv6AndOnePort() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let password = try bed.rig.file("password", TunnelBed.password)
+            try bed.daemon.admin(
+                "add-tunnel", "acme", "--password-file", password, "--ip4", "10.78.0.1/24", "--link",
+                "link1,bind=[fd71:1::1]:5081")
+            _ = try bed.startClient("acme", in: customer, wires: [1]) { _ in
+                "remotehost = \"fd71:1::1\"\nremoteport = 5081"
+            }
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try Transfer.check(bed, from: bed.server, address: "10.78.0.1", to: customer)
+        }
+    }
+
+    @Test func tunnelsWithEqualLinkNamesDoNotMix() throws {
+        try TunnelBed.with { bed in
+            let acme = try bed.customer("acme", wires: [1])
+            let globex = try bed.customer("globex", wires: [2])
+            let password = try bed.rig.file("password", TunnelBed.password)
+            for (name, wire) in [("acme", 1), ("globex", 2)] {
+                try bed.daemon.admin(
+                    "add-tunnel", name, "--password-file", password, "--ip4", "10.78.\(wire).1/24", "--link",
+                    "adsl,bind=\(TunnelBed.serverWire(wire)):5080")
+            }
+            for (name, customer, wire) in [("acme", acme, 1), ("globex", globex, 2)] {
+                _ = try bed.startClient(name, in: customer, wires: [wire], address: "10.78.\(wire).2/24") { _ in
+                    "remotehost = \"\(TunnelBed.serverWire(wire))\"\nremoteport = 5080"
+                }
+                try bed.waitForPing("10.78.\(wire).1", from: customer)
+            }
+            #expect(try bed.linkStates("acme") == ["adsl": "up"])
+            #expect(try bed.linkStates("globex") == ["adsl": "up"])
+        }
+    }
+
+    @Test func aWrongPasswordStaysOutside() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let password = try bed.rig.file("password", "another password")
+            try bed.daemon.admin(
+                "add-tunnel", "acme", "--password-file", password, "--ip4", "10.78.0.1/24", "--link",
+                "link1,bind=\(TunnelBed.serverWire(1)):5081")
+            let client = try bed.startClient("acme", in: customer, wires: [1])
+            // Three attempts of the client have arrived.
+            let capture = try bed.rig.run(
+                ["timeout", "10", "tcpdump", "-i", "wire1", "-n", "-c", "3", "udp dst port 5081"], in: bed.server)
+            #expect(capture.contains("3 packets captured"))
+            #expect(try bed.linkStates("acme")["link1"] != "up")
+            #expect(client.isRunning)
+        }
+    }
+
+    @Test func aFilterKeepsAFlowOnItsLink() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1, 2])
+            try bed.addTunnel("acme", wires: [1, 2], flags: ["--filter", "link2=udp dst port 7777"])
+            _ = try bed.startClient("acme", in: customer, wires: [1, 2])
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.waitForPing("10.78.0.1", from: customer)
+
+            // 200 datagrams of 1000 bytes: outer packets of that size are seen on wire 2 alone.
+            let captures = try [1, 2].map { wire in
+                let capture = try bed.rig.start(
+                    ["tcpdump", "-i", "wire\(wire)", "-n", "-U", "--immediate-mode", "udp and greater 1000"],
+                    in: bed.server)
+                try waitUntil("tcpdump", within: .seconds(10)) { capture.output.contains("listening on") }
+                return capture
+            }
+            let script = """
+                import socket
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+                for i in range(200): s.sendto(bytes(1000), ("10.78.0.2", 7777))
+                """
+            try bed.rig.run(["python3", "-c", script], in: bed.server)
+            func count(_ index: Int) -> Int {
+                captures[index].output.split(separator: "\n").filter { $0.contains("UDP, length") }.count
+            }
+            try waitUntil("200 datagrams on wire 2", within: .seconds(10)) { count(1) >= 200 }
+            #expect(count(0) == 0)
+        }
+    }
+}

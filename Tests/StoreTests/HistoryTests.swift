@@ -1,0 +1,237 @@
+import GRDB
+import Testing
+import TunnelModel
+
+@testable import Store
+
+/// Noon of 2024-03-10, UTC.
+let noon: Int64 = 1_710_072_000_000
+
+extension Store {
+    /// Stops the views' clock.
+    func setClock(now: Int64, knownUntil: Int64? = nil) throws {
+        try sql(
+            """
+            DROP VIEW clock;
+            CREATE VIEW clock AS SELECT \(now) AS now, \(knownUntil ?? now) AS known_until,
+                (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'days_rolled_until') AS days_rolled_until,
+                (SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'hours_rolled_until') AS hours_rolled_until;
+            """)
+    }
+
+    func rows(_ sql: String) throws -> [[Cell]] { try query(sql).rows }
+}
+
+@Suite struct HistoryTests {
+    private let scratch: ScratchDirectory
+    private let store: Store
+    private let writer: HistoryWriter
+    private let adsl = LinkSubject(tunnel: "acme", link: "adsl1")
+    private let lte = LinkSubject(tunnel: "acme", link: "lte")
+
+    init() throws {
+        scratch = try ScratchDirectory()
+        store = try Store(path: scratch.database)
+        try store.add(try makeTunnel(links: ["adsl1", "lte"]), by: byTest)
+        writer = HistoryWriter(store)
+        _ = try writer.begin(instance: "one", now: noon)
+    }
+
+    private func record(_ events: [HistoryEvent], at seconds: Int64) throws {
+        let now = noon + seconds * 1000
+        try writer.record(events, eventsRead: 0, alive: now, now: now)
+    }
+
+    private func define(_ subject: LinkSubject, _ seconds: Int64 = 0) -> HistoryEvent {
+        HistoryEvent(subject, at: noon + seconds * 1000, .defined(grace: 30_000))
+    }
+
+    private func change(
+        _ subject: LinkSubject, _ seconds: Int64, _ from: HistoryState, _ to: HistoryState, heard: Int64? = nil
+    ) -> HistoryEvent {
+        HistoryEvent(
+            subject, at: noon + seconds * 1000,
+            .changed(from: from, to: to, lastHeard: heard.map { noon + $0 * 1000 }, reason: "test"))
+    }
+
+    @Test func anOutageBeginsWhenTheLinkWasLastHeard() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 100, .up, .down, heard: 70)], at: 100)
+        try store.setClock(now: noon + 130_000)
+        #expect(
+            try store.rows("SELECT tunnel, link, started_at, ended_at, seconds, reason FROM link_outages") == [
+                [.text("acme"), .text("adsl1"), .text("2024-03-10T12:01:10.000Z"), .null, .real(60), .text("test")]
+            ])
+        try record([change(adsl, 200, .down, .connecting), change(adsl, 201, .connecting, .up)], at: 201)
+        #expect(
+            try store.rows("SELECT ended_at, seconds FROM link_outages")
+                == [[.text("2024-03-10T12:03:21.000Z"), .real(131)]])
+    }
+
+    @Test func aNewLinkIsUnknownUntilItIsUpOrItsTimeIsOver() throws {
+        try record([define(adsl), define(lte)], at: 0)
+        try record([change(adsl, 20, .connecting, .up)], at: 20)
+        try record([], at: 29)
+        try store.setClock(now: noon + 29_000)
+        #expect(try store.rows("SELECT * FROM link_outages").isEmpty)
+        try record([], at: 100)
+        try store.setClock(now: noon + 100_000)
+        #expect(
+            try store.rows("SELECT link, up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily ORDER BY link")
+                == [
+                    [.text("adsl1"), .real(80), .real(0), .real(43_220)],
+                    [.text("lte"), .real(0), .real(70), .real(43_230)],
+                ])
+    }
+
+    @Test func aLinkThatComesUpLateInABatchWasDownBefore() throws {
+        try record([define(adsl)], at: 0)
+        try record([change(adsl, 90, .connecting, .up)], at: 100)
+        try store.setClock(now: noon + 100_000)
+        #expect(try store.rows("SELECT up_seconds, down_seconds FROM link_uptime_daily") == [[.real(10), .real(60)]])
+    }
+
+    @Test func whatHappenedWhileNothingRanIsUnknown() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([], at: 100)
+        let next = HistoryWriter(store)
+        let now = noon + 700_000
+        #expect(try next.begin(instance: "two", now: now) == 0)
+        try next.record(
+            [define(adsl, 700), change(adsl, 710, .connecting, .up)], eventsRead: 2, alive: now, now: now + 10_000)
+        try store.setClock(now: noon + 800_000)
+        #expect(
+            try store.rows("SELECT up_seconds, down_seconds, unknown_seconds, uptime_percent FROM link_uptime_daily")
+                == [[.real(180), .real(0), .real(43_820), .real(100)]])
+    }
+
+    @Test func aRestartOfControlAloneLosesNothing() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try writer.record([], eventsRead: 17, alive: noon + 20_000, now: noon + 20_000)
+        let next = HistoryWriter(store)
+        #expect(try next.begin(instance: "one", now: noon + 100_000) == 17)
+        try next.record([define(adsl, 100)], eventsRead: 17, alive: noon + 100_000, now: noon + 100_000)
+        try store.setClock(now: noon + 110_000)
+        #expect(try store.rows("SELECT up_seconds, down_seconds FROM link_uptime_daily") == [[.real(100), .real(0)]])
+    }
+
+    @Test func whileTheEngineIsSilentNothingIsKnown() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try writer.record([], eventsRead: 0, alive: noon + 20_000, now: noon + 30_000)
+        let lost = try writer.record([], eventsRead: 0, alive: noon + 20_000, now: noon + 60_000)
+        #expect(lost)
+        let back = try writer.record(
+            [change(adsl, 90, .unknown, .up)], eventsRead: 0, alive: noon + 90_000, now: noon + 90_000)
+        #expect(!back)
+        try store.setClock(now: noon + 100_000)
+        #expect(try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_daily") == [[.real(20), .real(43_280)]])
+    }
+
+    @Test func theTunnelIsUpWhileAnyLinkIs() throws {
+        try record(
+            [define(adsl), define(lte), change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
+        // adsl1 is away from 100 to 400, lte from 200 to 300; both are noticed late.
+        try record([change(adsl, 130, .up, .down, heard: 100)], at: 130)
+        try record([change(lte, 230, .up, .down, heard: 200)], at: 230)
+        try record([change(lte, 300, .down, .up)], at: 300)
+        try record([change(adsl, 400, .down, .lossy)], at: 400)
+        try store.setClock(now: noon + 500_000)
+        #expect(try store.rows("SELECT up_seconds, down_seconds FROM tunnel_uptime_daily") == [[.real(390), .real(100)]])
+        #expect(try store.rows("SELECT saved_seconds FROM bonding_benefit") == [[.real(200)]])
+    }
+
+    @Test func aGapThatIsSeenOnlyAfterwardsIsFound() throws {
+        try record(
+            [define(adsl), define(lte), change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
+        try record([change(lte, 20, .up, .down, heard: 15)], at: 20)
+        try record([change(lte, 50, .down, .up)], at: 50)
+        // adsl1 was last heard at 30, as is noticed at 60: from 30 to 50 nothing was up.
+        try record([change(adsl, 60, .up, .down, heard: 30)], at: 60)
+        try store.setClock(now: noon + 100_000)
+        #expect(try store.rows("SELECT up_seconds, down_seconds FROM tunnel_uptime_daily") == [[.real(70), .real(20)]])
+    }
+
+    @Test func aStopOnPurposeIsNoOutage() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([HistoryEvent(adsl, at: noon + 20_000, .stopped(from: .up, reason: "shutdown"))], at: 20)
+        try record([], at: 300)
+        try store.setClock(now: noon + 300_000)
+        #expect(try store.rows("SELECT * FROM link_outages").isEmpty)
+    }
+
+    @Test func aRemovedTunnelKeepsItsHistoryAndARenamedOneTakesItAlong() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        _ = try store.change("acme", by: byTest) { $0.name = try name("zenith") }
+        #expect(try store.rows("SELECT DISTINCT tunnel FROM link_outages") == [[.text("zenith")]])
+        try store.remove("zenith", by: byTest)
+        #expect(try store.rows("SELECT tunnel, ended_at IS NULL FROM link_outages") == [[.text("zenith"), .integer(0)]])
+        #expect(try store.rows("SELECT count(*) FROM intervals WHERE ended_at IS NULL") == [[.integer(0)]])
+    }
+
+    @Test func aClockThatIsSetBackMakesNoNegativeInterval() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 4000, .up, .down, heard: 4000)], at: 4000)
+        try record([change(adsl, 300, .down, .up)], at: 300)
+        try record([change(adsl, 400, .up, .down, heard: 390)], at: 400)
+        try store.setClock(now: noon + 500_000)
+        #expect(try store.rows("SELECT count(*) FROM intervals WHERE ended_at < started_at") == [[.integer(0)]])
+        #expect(try store.rows("SELECT count(*) FROM link_outages WHERE seconds < 0") == [[.integer(0)]])
+        let day = try store.rows(
+            "SELECT up_seconds + lossy_seconds + slow_seconds + down_seconds + unknown_seconds FROM link_uptime_daily")
+        #expect(day == [[.real(43_700)]])
+    }
+
+    @Test func monthsSumDaysUpAndCountWhatHasElapsed() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try store.setClock(now: noon + 30 * 86_400_000)
+        // From the 10th at 12:00:10 to the end of March; April to the 9th at noon.
+        let march: [Cell] = [.text("2024-03"), .real(1_857_590), .real(820_810)]
+        let april: [Cell] = [.text("2024-04"), .real(734_400), .real(0)]
+        #expect(
+            try store.rows("SELECT month, up_seconds, unknown_seconds FROM link_uptime_monthly ORDER BY month")
+                == [march, april])
+    }
+
+    @Test func trafficIsWhatCountersGained() throws {
+        try record([define(adsl)], at: 0)
+        func sample(_ tx: Int64, _ rx: Int64, rtt: Int64?, at seconds: Int64, counters: Int64 = 1) throws {
+            try store.record(
+                [
+                    LinkSample(
+                        subject: adsl, txTotal: tx, rxTotal: rx, samples: 6, srttMicroseconds: rtt, lossPermille: 10)
+                ], counters: counters, now: noon + seconds * 1000)
+        }
+        try sample(100, 1000, rtt: 10_000, at: 60)
+        try sample(150, 3000, rtt: 30_000, at: 120)
+        // The counters begin again: another daemon's.
+        try sample(7, 5, rtt: nil, at: 180, counters: 2)
+        let expected: [[Cell]] = [
+            [.text("2024-03-10T12:00:00.000Z"), .integer(157), .integer(3005), .real(20), .real(1)]
+        ]
+        let query = "SELECT hour, tx_bytes, rx_bytes, srtt_ms, loss_percent FROM link_traffic_hourly"
+        try store.setClock(now: noon + 200_000)
+        #expect(try store.rows(query) == expected)
+        // Summed up, it says the same, and keeps it when the minutes are forgotten.
+        try store.rollUp(Retention(), now: noon + 3_600_000)
+        #expect(try store.rows(query) == expected)
+        try store.rollUp(Retention(samples: 1, hourly: 90, daily: 90), now: noon + 3 * 86_400_000)
+        #expect(try store.rows("SELECT count(*) FROM samples_minute") == [[.integer(0)]])
+        #expect(try store.rows(query) == expected)
+        #expect(try store.rows("SELECT tx_bytes FROM samples_day") == [[.integer(157)]])
+    }
+
+    @Test func theApisTablesAreThoseOfTheViews() async throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 15)], at: 20)
+        try store.setClock(now: noon + 100_000)
+        let range = HistoryRange(tunnel: "acme", since: noon - 86_400_000, until: noon + 86_400_000)
+        #expect(try await store.uptimeByDay(range).rows.count == 2)
+        #expect(try await store.uptimeByMonth(range).rows.count == 1)
+        #expect(try await store.trafficByHour(range).rows.isEmpty)
+        let changes = try await store.stateChanges(range)
+        #expect(changes.rows.filter { $0[2] == .text("adsl1") }.map { $0[4] } == [.text("up"), .text("down")])
+        #expect(try await store.uptimeByDay(HistoryRange(tunnel: "nosuch")).rows.isEmpty)
+        #expect(try await store.uptimeByDay(HistoryRange(since: noon + 2 * 86_400_000)).rows.isEmpty)
+    }
+}

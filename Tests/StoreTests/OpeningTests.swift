@@ -1,0 +1,105 @@
+import Foundation
+import GRDB
+import Testing
+
+@testable import Store
+
+@Suite struct OpeningTests {
+    @Test func aMissingDirectoryIsNamed() throws {
+        let error = failure { _ = try Store(path: "/nonexistent/mlvpn.db") }
+        #expect("\(try #require(error))".contains("/nonexistent/mlvpn.db: its directory does not exist"))
+    }
+
+    @Test func aDirectoryOrASymbolicLinkInTheFilesPlaceIsRefused() throws {
+        let scratch = try ScratchDirectory()
+        let directory = failure { _ = try Store(path: scratch.path) }
+        #expect("\(try #require(directory))".contains("is a directory"))
+        try FileManager.default.createSymbolicLink(atPath: scratch.database, withDestinationPath: "/dev/null")
+        let link = failure { _ = try Store(path: scratch.database) }
+        #expect("\(try #require(link))".contains("is a symbolic link"))
+    }
+
+    @Test(arguments: [100, 4096, 20_000]) func whatIsNoDatabaseIsToldApart(size: Int) throws {
+        let scratch = try ScratchDirectory()
+        try Data(repeating: 0x55, count: size).write(to: URL(fileURLWithPath: scratch.database))
+        let error = failure { _ = try Store(path: scratch.database) }
+        guard case .corrupt? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+        #expect("\(try #require(error))".contains("put a backup in its place"))
+    }
+
+    @Test func aDamagedDatabaseIsTold() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database)
+        try store.add(try makeTunnel(), by: byTest)
+        try store.pool.writeWithoutTransaction { _ = try $0.checkpoint(.truncate) }
+        store.close()
+        let file = try FileHandle(forUpdating: URL(fileURLWithPath: scratch.database))
+        // Every page but the first, whose header says that it is a database.
+        let size = try file.seekToEnd()
+        try file.seek(toOffset: 4096)
+        file.write(Data(repeating: 0xaa, count: Int(size) - 4096))
+        try file.close()
+        let error = failure { _ = try Store(path: scratch.database).definitions() }
+        guard case .corrupt? = error else {
+            Issue.record("\(String(describing: error))")
+            return
+        }
+    }
+
+    @Test func aLaterVersionsDatabaseIsLeftAlone() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database)
+        try store.sql("INSERT INTO grdb_migrations VALUES ('9999-future')")
+        store.close()
+        let error = failure { _ = try Store(path: scratch.database) }
+        #expect(error == .newerSchema(path: scratch.database))
+    }
+
+    @Test func aLockIsToldWithWhatToDo() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database, busyTimeout: 0.05)
+        let shell = try DatabaseQueue(path: scratch.database)
+        let definition = try makeTunnel()
+        let error = try shell.inDatabase { db in
+            try db.execute(sql: "BEGIN IMMEDIATE")
+            defer { try? db.execute(sql: "ROLLBACK") }
+            return failure { try store.add(definition, by: byTest) }
+        }
+        #expect(error == .locked(path: scratch.database))
+        #expect("\(try #require(error))".contains("end its transaction"))
+        // And once the lock is gone, it works.
+        try store.add(definition, by: byTest)
+        #expect(try store.definitions().tunnels.count == 1)
+    }
+
+    @Test(arguments: [
+        (ResultCode.SQLITE_READONLY, "cannot be written"), (.SQLITE_CANTOPEN, "cannot be opened"),
+        (.SQLITE_FULL, "no space left"), (.SQLITE_NOTADB, "no database"), (.SQLITE_BUSY, "locked by another process"),
+    ]) func everyFailureOfTheFileSaysWhatToDo(code: ResultCode, expected: String) {
+        let error = StoreError(DatabaseError(resultCode: code, message: "why"), path: "/x/mlvpn.db")
+        #expect("\(error)".contains(expected))
+        #expect("\(error)".contains("/x/mlvpn.db"))
+    }
+
+    @Test func theFileIsItsOwnersAlone() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database)
+        try store.add(try makeTunnel(), by: byTest)
+        for file in ["mlvpn.db", "mlvpn.db-wal"] {
+            let attributes = try FileManager.default.attributesOfItem(atPath: "\(scratch.path)/\(file)")
+            #expect(attributes[.posixPermissions] as? Int == 0o600, "\(file)")
+        }
+    }
+
+    @Test func openingAgainFindsWhatWasStored() throws {
+        let scratch = try ScratchDirectory()
+        let tunnel = try makeRichTunnel()
+        let first = try Store(path: scratch.database)
+        try first.add(tunnel, by: byTest)
+        first.close()
+        #expect(try Store(path: scratch.database).definitions().tunnels.map(\.definition) == [tunnel])
+    }
+}

@@ -1,0 +1,242 @@
+import Glibc
+import Testing
+import TunnelTestKit
+
+/// The real programs, one tunnel without a peer: what `mlvpn -c` starts, keeps, changes and leaves behind.
+///
+/// The engine runs as nobody, an account that every system has.
+@Suite(.serialized) struct ProcessesTests {
+    private let configuration = """
+        [general]
+        mode = "server"
+        interface_name = "mlt0"
+        password = "pleasechangeme!"
+        ip4 = "10.77.0.1/30"
+        ip4_routes = "10.78.0.0/24"
+        mtu = 1400
+        [adsl1]
+        bindport = 5080
+        [wifi]
+        bindhost = "127.0.0.1"
+        bindport = 5081
+
+        """
+
+    /// `mlvpn` in a namespace of its own, ready.
+    private final class Instance {
+        let rig: NetworkRig
+        let namespace: NetworkNamespace
+        let path: String
+        let process: RunningProcess
+
+        init(_ rig: NetworkRig, _ configuration: String) throws {
+            self.rig = rig
+            namespace = try rig.namespace("a")
+            try rig.ip(namespace, "link", "set", "lo", "up")
+            path = try rig.file("home.conf", configuration)
+            process = try rig.start(
+                [try BuiltProgram.path("mlvpn"), "-c", path, "-u", "nobody", "--debug", "-v"], in: namespace)
+            try waitUntil("the engine", within: .seconds(20)) { [process] in
+                process.output.contains("supervisor: ready")
+            }
+            try waitUntil("the device", within: .seconds(20)) { () throws(RigError) in
+                try show("address").contains("10.77.0.1")
+            }
+        }
+
+        func show(_ what: String) throws(RigError) -> String {
+            try rig.run(["ip", what, "show", "dev", "mlt0"], in: namespace)
+        }
+
+        /// Our processes with this short name, whatever their titles.
+        func pids(_ name: String) -> [pid_t] {
+            namespace.processes.filter { pid in
+                let text = (try? rig.run(["cat", "/proc/\(pid)/comm"])) ?? ""
+                return text == name + "\n"
+            }
+        }
+
+        func onlyPid(_ name: String) throws -> pid_t {
+            let found = pids(name)
+            return try #require(found.count == 1 ? found[0] : nil, "\(found.count) processes \(name)")
+        }
+
+        func replace(_ name: String, after old: pid_t) throws -> pid_t {
+            try poll("another \(name)", within: .seconds(20)) { [self] in pids(name).first { $0 != old } }
+        }
+
+        func write(_ text: String) throws { _ = try rig.file("home.conf", text) }
+
+        func waitForLog(_ text: String, count: Int = 1) throws {
+            try waitUntil("the log to say \(text)", within: .seconds(20)) { [process] in
+                process.output.split(separator: "\n").filter { $0.contains(text) }.count >= count
+            }
+        }
+
+        func field(_ name: String, of pid: pid_t) throws -> String {
+            let status = try rig.run(["cat", "/proc/\(pid)/status"])
+            let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name + ":") })
+            return line.dropFirst(name.count + 1).split(whereSeparator: \.isWhitespace).joined(separator: " ")
+        }
+    }
+
+    private func withInstance(_ body: (Instance) throws -> Void) throws {
+        try NetworkRig.with { rig in try body(try Instance(rig, configuration)) }
+    }
+
+    @Test func theDeviceIsConfiguredAndTheSocketsAreBound() throws {
+        try withInstance { instance in
+            let address = try instance.show("address")
+            #expect(address.contains("inet 10.77.0.1/30") && address.contains("mtu 1400") && address.contains(",UP"))
+            let routes = try instance.rig.run(["ip", "route"], in: instance.namespace)
+            #expect(routes.contains("10.78.0.0/24 dev mlt0"))
+            let udp = try instance.rig.run(["cat", "/proc/net/udp"], in: instance.namespace)
+            #expect(udp.contains("00000000:13D8") && udp.contains("0100007F:13D9"))
+        }
+    }
+
+    @Test func theEngineHasNothingThatItDoesNotNeed() throws {
+        try withInstance { instance in
+            let engine = try instance.onlyPid("mlvpn-engine")
+            #expect(try instance.field("Uid", of: engine) == "65534 65534 65534 65534")
+            #expect(try instance.field("Groups", of: engine) == "")
+            for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+                #expect(try instance.field(set, of: engine) == "0000000000000000")
+            }
+            #expect(try instance.field("NoNewPrivs", of: engine) == "1")
+            #expect(try instance.field("Seccomp", of: engine) == "2")
+            let root = try instance.rig.run(["readlink", "/proc/\(engine)/root"])
+            #expect(root == "/run/mlvpn/empty\n")
+            #expect(try instance.rig.run(["ls", "-A", "/proc/\(engine)/root/"]) == "")
+        }
+    }
+
+    @Test func theHelperHoldsNothingOfTheOthers() throws {
+        try withInstance { instance in
+            let helper = try instance.onlyPid("mlvpn-helper")
+            let descriptors = try instance.rig.run(["sh", "-c", "readlink /proc/\(helper)/fd/*"])
+            for line in descriptors.split(separator: "\n") {
+                let isKnown = ["/dev/null", "anon_inode:", "socket:", instance.process.outputPath].contains {
+                    line.hasPrefix($0)
+                }
+                #expect(isKnown, "\(line)")
+            }
+            #expect(descriptors.split(separator: "\n").filter { $0.hasPrefix("socket:") }.count == 1)
+        }
+    }
+
+    @Test func aDeadEngineIsReplacedAndTheDeviceStays() throws {
+        try withInstance { instance in
+            let index = try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace)
+            let engine = try instance.onlyPid("mlvpn-engine")
+            kill(engine, SIGKILL)
+            _ = try instance.replace("mlvpn-engine", after: engine)
+            try instance.waitForLog("engine ready", count: 2)
+            #expect(try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace) == index)
+            #expect(try instance.show("address").contains("10.77.0.1/30"))
+        }
+    }
+
+    @Test func aDeadHelperIsReplacedAndNothingIsMadeAgain() throws {
+        try withInstance { instance in
+            let index = try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace)
+            let helper = try instance.onlyPid("mlvpn-helper")
+            kill(helper, SIGKILL)
+            let successor = try instance.replace("mlvpn-helper", after: helper)
+            // It serves: a reload passes through it.
+            try instance.write(configuration.replacing("mtu = 1400", with: "mtu = 1300"))
+            kill(successor, SIGHUP)
+            try waitUntil("the new MTU", within: .seconds(20)) { () throws(RigError) in
+                try instance.show("link").contains("mtu 1300")
+            }
+            #expect(try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace) == index)
+            #expect(!instance.process.output.contains("in use"))
+        }
+    }
+
+    @Test(arguments: ["mlvpn", "mlvpn-helper", "mlvpn-engine"])
+    func hangUpToAnyProcessReadsTheFileAgainAndTermEndsAll(name: String) throws {
+        try withInstance { instance in
+            try instance.write(
+                configuration.replacing("10.77.0.1", with: "10.77.0.5").replacing(
+                    "bindport = 5081", with: "bindport = 5082"))
+            kill(try instance.onlyPid(name), SIGHUP)
+            try waitUntil("the new address", within: .seconds(20)) { () throws(RigError) in
+                try instance.show("address").contains("10.77.0.5")
+            }
+            #expect(try !instance.show("address").contains("10.77.0.1/"))
+            try waitUntil("the new port alone", within: .seconds(20)) { () throws(RigError) in
+                let udp = try instance.rig.run(["cat", "/proc/net/udp"], in: instance.namespace)
+                return udp.contains(":13DA") && !udp.contains(":13D9") && udp.contains(":13D8")
+            }
+            kill(try instance.onlyPid(name), SIGTERM)
+            #expect(try instance.process.waitForExit(within: .seconds(20)) == .exited(0))
+            #expect(instance.namespace.processes.isEmpty)
+            #expect(try !instance.rig.succeeds(["ip", "link", "show", "mlt0"], in: instance.namespace))
+        }
+    }
+
+    @Test(arguments: ["[general]\n", "\u{0}\u{1}garbage", ""])
+    func anUnusableFileIsRefusedAndWhatRunsGoesOn(text: String) throws {
+        try withInstance { instance in
+            try instance.write(text)
+            instance.process.signal(SIGHUP)
+            try instance.waitForLog("not reloaded")
+            #expect(try instance.show("address").contains("10.77.0.1/30"))
+            #expect(instance.process.isRunning)
+        }
+    }
+
+    @Test func anUnusableFileAtTheStartIsAnErrorWithItsLine() throws {
+        try NetworkRig.with { rig in
+            let program = try BuiltProgram.path("mlvpn")
+            let path = try rig.file("home.conf", configuration.replacing("mode = \"server\"", with: "mode = \"both\""))
+            let error = #expect(throws: RigError.self) {
+                try rig.run([program, "-c", path, "-u", "nobody", "--debug"])
+            }
+            #expect(error?.description.contains("exit code 1") == true)
+            #expect(error?.description.contains("home.conf: line 2") == true)
+            let open = try rig.file("open.conf", configuration, mode: 0o644)
+            let refused = #expect(throws: RigError.self) {
+                try rig.run([program, "-c", open, "-u", "nobody", "--debug"])
+            }
+            #expect(refused?.description.contains("chmod 600 \(open)") == true)
+        }
+    }
+
+    @Test func wrongUsageIsExitCodeTwoAndUnknownUsersAreNamed() throws {
+        try NetworkRig.with { rig in
+            let program = try BuiltProgram.path("mlvpn")
+            let usage = #expect(throws: RigError.self) { try rig.run([program, "--nonsense"]) }
+            #expect(usage?.description.contains("exit code 2") == true)
+            let path = try rig.file("home.conf", configuration)
+            let user = #expect(throws: RigError.self) { try rig.run([program, "-c", path, "-u", "no-such-user"]) }
+            #expect(user?.description.contains("useradd") == true)
+            let token = #expect(throws: RigError.self) { try rig.run([program, "-c", path, "-Dnonsense"]) }
+            #expect(token?.description.contains("protocol") == true)
+            #expect(try rig.run([program, "-V"]).hasPrefix("mlvpn version "))
+        }
+    }
+
+    @Test func whatCannotBeHadIsReportedAndTakenOnceItCan() throws {
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            try rig.ip(namespace, "link", "set", "lo", "up")
+            try rig.ip(namespace, "link", "add", "mlt0", "type", "dummy")
+            let path = try rig.file(
+                "home.conf", configuration.replacing("bindhost = \"127.0.0.1\"", with: "bindhost = \"10.99.0.1\""))
+            let process = try rig.start(
+                [try BuiltProgram.path("mlvpn"), "-c", path, "-u", "nobody", "--debug"], in: namespace)
+            try waitUntil("both problems", within: .seconds(20)) {
+                process.output.contains("another device (kind dummy)")
+                    && process.output.contains("no interface has this address")
+            }
+            try rig.ip(namespace, "link", "del", "mlt0")
+            try rig.ip(namespace, "address", "add", "10.99.0.1/32", "dev", "lo")
+            try waitUntil("the end of the problems", within: .seconds(30)) {
+                process.output.split(separator: "\n").filter { $0.contains("that is over now") }.count == 2
+            }
+            #expect(try rig.run(["ip", "-d", "link", "show", "mlt0"], in: namespace).contains("tun type tun"))
+        }
+    }
+}
