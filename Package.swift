@@ -136,6 +136,39 @@ let package = Package(
         .executableTarget(name: "link-emulator", dependencies: ["TunnelTestKit"], swiftSettings: settings),
         .testTarget(
             name: "TunnelTestKitTests", dependencies: ["TunnelTestKit", "link-emulator"], swiftSettings: settings),
+        .testTarget(
+            name: "TunnelWireTests", dependencies: ["TunnelCrypto", "TunnelWire"], swiftSettings: settings),
+        .testTarget(name: "TunnelCryptoTests", dependencies: ["TunnelCrypto"], swiftSettings: settings),
+        .testTarget(
+            name: "TunnelCoreTests", dependencies: ["TunnelCore", "TunnelCrypto", "TunnelModel", "TunnelWire"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "LinuxSystemTests",
+            dependencies: [
+                "CLinux", "LinuxSystem", "TunnelTestKit", .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: settings),
+        .testTarget(
+            name: "ProcessChannelTests", dependencies: ["CLinux", "LinuxSystem", "ProcessChannel", "TunnelModel"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "HelperTests",
+            dependencies: [
+                "Helper", "LinuxSystem", "TunnelModel", .product(name: "Logging", package: "swift-log"),
+            ], swiftSettings: settings),
+        .testTarget(
+            name: "SupervisorTests",
+            dependencies: ["LinuxSystem", "ProcessChannel", "Supervisor", "TunnelModel", "TunnelTestKit"],
+            swiftSettings: settings),
+        .testTarget(
+            name: "StoreTests",
+            dependencies: ["Store", "TunnelModel", .product(name: "GRDB", package: "GRDB.swift")],
+            swiftSettings: settings),
+        // Whole processes, in network namespaces.
+        .testTarget(
+            name: "IntegrationTests",
+            dependencies: [
+                "TunnelTestKit", "link-emulator", "mlvpn", "mlvpn-admin", "mlvpn-control", "mlvpn-engine", "mlvpnd",
+            ], swiftSettings: settings),
         .testTarget(name: "TunnelModelTests", dependencies: ["TunnelModel"], swiftSettings: settings),
         .testTarget(
             name: "FilterCompilerTests", dependencies: ["CPcap", "FilterCompiler", "TunnelModel"],

@@ -161,12 +161,19 @@ extension TunnelRuntime {
         case .control:
             // A new session: its first packets may be in this very batch.
             if session.pointee.epoch != state.pointee.epoch {
-                state.pointee.epoch = session.pointee.epoch
+                beginEpoch(state)
                 resequencer?.pointee.restart()
             }
         case .dropped(.replayed): record.pointee.droppedReplay &+= 1
         case .dropped: record.pointee.droppedState &+= 1
         }
+    }
+
+    /// A peer that began anew: what was known of how it answers holds no longer.
+    func beginEpoch(_ state: UnsafeMutablePointer<LinkRuntime>) {
+        state.pointee.epoch = state.pointee.session.pointee.epoch
+        state.pointee.pacer.reset()
+        state.pointee.health = LinkHealth()
     }
 
     private func order(

@@ -259,8 +259,10 @@ extension TunnelRuntime {
         let session = links[link].session
         guard session.pointee.isUp else { return }
         let roundTrip = session.pointee.roundTrip
+        let answersPromptly = session.pointee.capabilities.contains(.receiverReports) && !isCleartext
+        links[link].health.isAnsweredPromptly = answersPromptly
         links[link].health.patience =
-            session.pointee.capabilities.contains(.receiverReports) && !isCleartext
+            answersPromptly
             ? (roundTrip.smoothed + 4 * roundTrip.variation) * 1000 + 120 * millisecond : 2200 * millisecond
         if links[link].health.check(lastEcho: session.pointee.lastEcho, now: now.nanoseconds) {
             log.notice(

@@ -204,7 +204,7 @@ final class TunnelRuntime {
         let session = links[link].session
         publish(link, now)
         if links[link].epoch != session.pointee.epoch {
-            links[link].epoch = session.pointee.epoch
+            beginEpoch(links + link)
             restartOrder(now)
         }
         let state = session.pointee.visibleState

@@ -12,9 +12,11 @@ public struct LinkHealth: BitwiseCopyable, Sendable {
     private var lastAnswer: Int64 = 0
     /// How long an answer may take, nanoseconds.
     public var patience: Int64 = 2200 * millisecond
+    /// Whether the peer answers probes at once; a stock one does so once a second.
+    public var isAnsweredPromptly = false
 
-    public static let probeInterval = 100 * millisecond
-    private static let probesToReturn = 5
+    private var probeInterval: Int64 { isAnsweredPromptly ? 100 * millisecond : second }
+    private var answersToReturn: Int { isAnsweredPromptly ? 5 : 2 }
 
     public init() {}
 
@@ -34,7 +36,7 @@ public struct LinkHealth: BitwiseCopyable, Sendable {
             if isSuspect, lastEcho > lastAnswer {
                 lastAnswer = lastEcho
                 answeredProbes += 1
-                if answeredProbes >= Self.probesToReturn {
+                if answeredProbes >= answersToReturn {
                     isSuspect = false
                     return true
                 }
@@ -52,14 +54,14 @@ public struct LinkHealth: BitwiseCopyable, Sendable {
 
     /// Whether a suspected link is to be probed now.
     public mutating func takeProbe(now: Int64) -> Bool {
-        guard isSuspect, now - lastProbe >= Self.probeInterval else { return false }
+        guard isSuspect, now - lastProbe >= probeInterval else { return false }
         lastProbe = now
         return true
     }
 
     /// When ``check(lastEcho:now:)`` may have news though nothing comes; .max: never.
     public var deadline: Int64 {
-        if isSuspect { return lastProbe + Self.probeInterval }
+        if isSuspect { return lastProbe + probeInterval }
         return unansweredSince == 0 ? .max : unansweredSince + patience
     }
 }

@@ -71,7 +71,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     @usableFromInline
     mutating func refill(now: Int64) -> Int {
         let rate = currentPace
-        let elapsed = min(now - filledAt, 10 * millisecond)
+        let elapsed = min(now - filledAt, second)
         filledAt = now
         tokens = min(tokens + rate * Double(elapsed) / 1e9, max(3000, rate * 0.002))
         if tokens <= 0 { wasLimited = true }
@@ -199,7 +199,9 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         let isQueued = queueDelay > Self.queueTolerance
         if capacity == 0 {
             // Free: a queue that stands for two reports is the link's own.
-            overloads = isQueued ? overloads + 1 : 0
+            // It holds a packet of ours at least; what we did not fill, we cannot drain.
+            let isOurs = Double(queueDelay) / 1e9 * rate >= 1500
+            overloads = isQueued && isOurs ? overloads + 1 : 0
             if overloads >= 2 { enterPace(max(rate, rateSum), now: now) }
             return
         }

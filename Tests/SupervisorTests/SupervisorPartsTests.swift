@@ -196,9 +196,10 @@ struct TunnelTests {
         let tunnel = try makeWhole()
         #expect(tunnel.resume == nil)
         tunnel.helperKnows = tunnel.compiled
-        tunnel.toldUp = [try LinkName("wifi")]
+        let wifi = try LinkName("wifi")
+        tunnel.toldUp = [wifi]
         let resume = try #require(tunnel.resume)
-        #expect(resume.hasDevice && resume.sockets.count == 2 && resume.linksUp == [try LinkName("wifi")])
+        #expect(resume.hasDevice && resume.sockets.count == 2 && resume.linksUp == [wifi])
         tunnel.releaseAll()
         #expect(tunnel.resume == nil && tunnel.isAtRest)
     }
