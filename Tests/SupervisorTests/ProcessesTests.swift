@@ -190,12 +190,12 @@ import TunnelTestKit
     @Test func anUnusableFileAtTheStartIsAnErrorWithItsLine() throws {
         try NetworkRig.with { rig in
             let program = try BuiltProgram.path("mlvpn")
-            let path = try rig.file("home.conf", configuration.replacing("mode = \"server\"", with: "mode = \"both\""))
+            let path = try rig.file("home.conf", configuration.replacing("password =", with: "passwort ="))
             let error = #expect(throws: RigError.self) {
                 try rig.run([program, "-c", path, "-u", "nobody", "--debug"])
             }
             #expect(error?.description.contains("exit code 1") == true)
-            #expect(error?.description.contains("home.conf: line 2") == true)
+            #expect(error?.description.contains("home.conf: line 1") == true)
             let open = try rig.file("open.conf", configuration, mode: 0o644)
             let refused = #expect(throws: RigError.self) {
                 try rig.run([program, "-c", open, "-u", "nobody", "--debug"])
@@ -222,13 +222,13 @@ import TunnelTestKit
         try NetworkRig.with { rig in
             let namespace = try rig.namespace("a")
             try rig.ip(namespace, "link", "set", "lo", "up")
-            try rig.ip(namespace, "link", "add", "mlt0", "type", "dummy")
+            try rig.ip(namespace, "link", "add", "mlt0", "type", "veth")
             let path = try rig.file(
                 "home.conf", configuration.replacing("bindhost = \"127.0.0.1\"", with: "bindhost = \"10.99.0.1\""))
             let process = try rig.start(
                 [try BuiltProgram.path("mlvpn"), "-c", path, "-u", "nobody", "--debug"], in: namespace)
             try waitUntil("both problems", within: .seconds(20)) {
-                process.output.contains("another device (kind dummy)")
+                process.output.contains("another device (kind veth)")
                     && process.output.contains("no interface has this address")
             }
             try rig.ip(namespace, "link", "del", "mlt0")
