@@ -111,7 +111,9 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "mlvpn-control",
-            dependencies: ["Control", "LinuxSystem", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "Control", "LinuxSystem", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
             swiftSettings: settings),
         .executableTarget(
             name: "mlvpn-admin",
@@ -125,7 +127,8 @@ let package = Package(
         .executableTarget(
             name: "mlvpn",
             dependencies: [
-                "CommandRunner", "FilterCompiler", "Helper", "LinuxSystem", "ProcessChannel", "Supervisor", "TunnelModel",
+                "CommandRunner", "FilterCompiler", "Helper", "LinuxSystem", "ProcessChannel", "Supervisor",
+                "TunnelModel",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),

@@ -125,7 +125,8 @@ extension FilterDefinition {
             return
         }
         guard case .string(let link)? = json["link"], case .string(let expression)? = json["expression"] else {
-            throw DefinitionError("filters", "each must be a string LINK=EXPRESSION, or an object with link and expression")
+            throw DefinitionError(
+                "filters", "each must be a string LINK=EXPRESSION, or an object with link and expression")
         }
         try self.init(spec: "\(link)=\(expression)")
     }

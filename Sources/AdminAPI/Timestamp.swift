@@ -34,7 +34,9 @@ public enum Timestamp {
         let text = text.hasSuffix("Z") ? text.dropLast() : Substring(text)
         let halves = text.split(maxSplits: 1, omittingEmptySubsequences: false) { $0 == "T" || $0 == " " }
         guard let date = numbers(halves[0], "-", widths: [4, 2, 2]) else { return nil }
-        guard (1970...9999).contains(date[0]), (1...12).contains(date[1]), (1...31).contains(date[2]) else { return nil }
+        guard (1970...9999).contains(date[0]), (1...12).contains(date[1]), (1...31).contains(date[2]) else {
+            return nil
+        }
         var parts = tm()
         parts.tm_year = Int32(date[0] - 1900)
         parts.tm_mon = Int32(date[1] - 1)
@@ -42,7 +44,8 @@ public enum Timestamp {
         var milliseconds: Int64 = 0
         if halves.count == 2 {
             let clock = halves[1].split(separator: ".", maxSplits: 1, omittingEmptySubsequences: false)
-            let time = numbers(clock[0], ":", widths: [2, 2, 2]) ?? numbers(clock[0], ":", widths: [2, 2]).map { $0 + [0] }
+            let time =
+                numbers(clock[0], ":", widths: [2, 2, 2]) ?? numbers(clock[0], ":", widths: [2, 2]).map { $0 + [0] }
             guard let time, time[0] < 24, time[1] < 60, time[2] < 60 else { return nil }
             if clock.count == 2 {
                 guard let fraction = numbers(clock[1], "-", widths: [3]) else { return nil }

@@ -37,7 +37,8 @@ public struct TunnelChange: Equatable, Sendable {
 
     /// Every key of a request, which is every key of a shown definition but `version`, in the order of the documentation.
     public static let keys = [
-        "name", "mode", "interface", "tap", "password", "password_base64", "ip4", "ip6", "gateway4", "gateway6", "route",
+        "name", "mode", "interface", "tap", "password", "password_base64", "ip4", "ip6", "gateway4", "gateway6",
+        "route",
         "mtu", "timeout", "reorder", "loss_tolerance", "latency_tolerance", "scheduler", "cleartext_data", "clamp_mss",
         "device_offload", "udp_segment", "udp_gro", "status_command", "control_unix_path", "control_bind_host",
         "control_bind_port", "links", "filters", "disabled",
@@ -75,7 +76,8 @@ public struct TunnelChange: Equatable, Sendable {
         case "mtu": mtu = try Self.number(value, key, 0...65535)
         case "timeout": timeout = try Self.number(value, key, 0...1_000_000)
         case "reorder":
-            reorder = try Self.parsed(value, key) { text throws(DefinitionError) in try ReorderBuffer(text, field: key) }
+            reorder = try Self.parsed(value, key) { text throws(DefinitionError) in try ReorderBuffer(text, field: key)
+            }
         case "loss_tolerance": lossTolerance = try Self.number(value, key, 0...100)
         case "latency_tolerance": latencyTolerance = try Self.number(value, key, 0...60000)
         case "scheduler": scheduler = try Self.word(value, key)
@@ -104,7 +106,8 @@ public struct TunnelChange: Equatable, Sendable {
         case "udp_segment": udpSegment = try Self.flag(value, key)
         case "udp_gro": udpGRO = try Self.flag(value, key)
         default:
-            throw DefinitionError("", "\(quoted(key)) is no field of a tunnel; the fields are \(Self.keys.joined(separator: ", "))")
+            throw DefinitionError(
+                "", "\(quoted(key)) is no field of a tunnel; the fields are \(Self.keys.joined(separator: ", "))")
         }
     }
 

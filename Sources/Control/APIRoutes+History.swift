@@ -71,7 +71,8 @@ extension APIRoutes {
             guard let text = request.parameter(name) else { return nil }
             guard let time = Timestamp.parse(text, now: now) else {
                 throw Problem(
-                    .malformed, "\(name): \(quoted(text)) is no time; write 2025-03-01, 2025-03-01T12:00, or 36h for a time ago")
+                    .malformed,
+                    "\(name): \(quoted(text)) is no time; write 2025-03-01, 2025-03-01T12:00, or 36h for a time ago")
             }
             return time
         }

@@ -88,7 +88,9 @@ private final class FileChunks: Sendable {
         guard raw >= 0 else { throw Problem(.unavailable, "\(path): \(String(cString: strerror(errno)))") }
         descriptor = OwnedDescriptor(owning: raw)
         var status = stat()
-        guard fstat(raw, &status) == 0 else { throw Problem(.unavailable, "\(path): \(String(cString: strerror(errno)))") }
+        guard fstat(raw, &status) == 0 else {
+            throw Problem(.unavailable, "\(path): \(String(cString: strerror(errno)))")
+        }
         size = Int(status.st_size)
     }
 
@@ -97,7 +99,9 @@ private final class FileChunks: Sendable {
         var buffer = ByteBufferAllocator().buffer(capacity: 1 << 18)
         let count = try buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: 1 << 18) { bytes in
             let count = read(descriptor.raw, bytes.baseAddress, bytes.count)
-            if count < 0 { throw Problem(.failed, "read the copy of the database: \(String(cString: strerror(errno)))") }
+            if count < 0 {
+                throw Problem(.failed, "read the copy of the database: \(String(cString: strerror(errno)))")
+            }
             return count
         }
         return count > 0 ? buffer : nil

@@ -89,7 +89,9 @@ struct APIRoutes: Sendable {
                 let old = definition.links[index].name
                 definition.links[index].name = spec.name
                 for filter in definition.filters.indices {
-                    definition.filters[filter].links = definition.filters[filter].links.map { $0 == old ? spec.name : $0 }
+                    definition.filters[filter].links = definition.filters[filter].links.map {
+                        $0 == old ? spec.name : $0
+                    }
                 }
                 spec.change.apply(to: &definition.links[index])
             }

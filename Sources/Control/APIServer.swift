@@ -62,7 +62,8 @@ struct APIServer: Sendable {
         }.flatMap { $0 }
         let isAllowed = peer?.mayAdminister(adminGroup: adminGroup) ?? false
         if !isAllowed {
-            logger.warning("the control socket refused a peer", metadata: ["uid": "\(peer.map { "\($0.uid)" } ?? "unknown")"])
+            logger.warning(
+                "the control socket refused a peer", metadata: ["uid": "\(peer.map { "\($0.uid)" } ?? "unknown")"])
         }
         return HTTP1Channel(
             responder: { request, writer, channel in

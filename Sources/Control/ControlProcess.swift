@@ -57,7 +57,8 @@ public enum ControlProcess {
             let service = ControlService(
                 link: link, state: state, store: store, adminGroup: adminGroup,
                 retention: Retention(
-                    samples: config.historySamplesDays, hourly: config.historyHourlyDays, daily: config.historyDailyDays),
+                    samples: config.historySamplesDays, hourly: config.historyHourlyDays, daily: config.historyDailyDays
+                ),
                 stateDirectory: options.stateDirectory, logger: logger)
             return wait(logger) { try await service.run(listener: listener) }
         } catch {

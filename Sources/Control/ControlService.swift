@@ -23,7 +23,8 @@ struct ControlService: Sendable {
             store: store, state: state, recorder: recorder, hub: hub, logger: logger, send: link.send)
         try await directory.start(eventsRead: try await recorder.begin(now: Clock.wallMilliseconds()))
         if adminGroup == nil {
-            logger.warning("there is no admin group; only root may use the control socket (groupadd --system mlvpn-admin)")
+            logger.warning(
+                "there is no admin group; only root may use the control socket (groupadd --system mlvpn-admin)")
         }
         guard let socket = listener.take() else { throw ControlError("the control socket was taken already") }
         let routes = APIRoutes(

@@ -46,13 +46,17 @@ enum Metrics {
             out.add(snapshot.definition.enabled ? 1 : 0, [("tunnel", snapshot.definition.name.text)])
         }
         each("mlvpn_tunnel_rx_bytes_total", .counter, "Inner bytes from the tunnel to its device.") { $1.deviceTxBytes }
-        each("mlvpn_tunnel_tx_bytes_total", .counter, "Inner bytes from the device into the tunnel.") { $1.deviceRxBytes }
+        each("mlvpn_tunnel_tx_bytes_total", .counter, "Inner bytes from the device into the tunnel.") {
+            $1.deviceRxBytes
+        }
         each("mlvpn_tunnel_rx_packets_total", .counter, "Inner packets to the device.") { $1.deviceTxPackets }
         each("mlvpn_tunnel_tx_packets_total", .counter, "Inner packets from the device.") { $1.deviceRxPackets }
         each("mlvpn_tunnel_queued_packets", .gauge, "Packets that wait to be sent.") { $1.queuedPackets }
         each("mlvpn_tunnel_reorder_held_packets", .gauge, "Packets held to restore their order.") { $1.reorderHeld }
         each("mlvpn_tunnel_reorder_timeouts_total", .counter, "Gaps given up after waiting.") { $1.reorderTimeouts }
-        each("mlvpn_tunnel_reorder_overflows_total", .counter, "Gaps given up for want of room.") { $1.reorderOverflows }
+        each("mlvpn_tunnel_reorder_overflows_total", .counter, "Gaps given up for want of room.") {
+            $1.reorderOverflows
+        }
         each("mlvpn_tunnel_duplicates_total", .counter, "Packets that came twice.") { $1.duplicates }
         out.begin("mlvpn_tunnel_dropped_packets_total", .counter, "Inner packets dropped.")
         for snapshot in snapshots {
@@ -117,7 +121,8 @@ enum Metrics {
                 guard let record = link.record else { continue }
                 for (reason, count) in [
                     ("authentication", record.droppedAuthentication), ("replay", record.droppedReplay),
-                    ("malformed", record.droppedMalformed), ("state", record.droppedState), ("send", record.droppedSend),
+                    ("malformed", record.droppedMalformed), ("state", record.droppedState),
+                    ("send", record.droppedSend),
                 ] {
                     out.add(count, labels(snapshot, link.definition) + [("reason", reason)])
                 }

@@ -63,11 +63,14 @@ struct MonitorFormat: Sendable {
             let state = snapshot.state(of: record)
             let values: [(String, UInt64)] = [
                 ("disconnected", state == .down ? 1 : 0), ("waitingpeer", state == .connecting ? 1 : 0),
-                ("connected", state == .up ? 1 : 0), ("lossy", state == .lossy ? 1 : 0), ("slow", state == .slow ? 1 : 0),
+                ("connected", state == .up ? 1 : 0), ("lossy", state == .lossy ? 1 : 0),
+                ("slow", state == .slow ? 1 : 0),
                 ("sentpackets", record?.txPackets ?? 0), ("recvpackets", record?.rxPackets ?? 0),
                 ("sentbytes", record?.txBytes ?? 0), ("recvbytes", record?.rxBytes ?? 0),
-                ("bandwidth", Self.bandwidth(link, record)), ("srtt", Self.roundTrip(record)), ("loss", Self.loss(record)),
-                ("disconnects", record?.disconnects ?? 0), ("last_packet", UInt64(max(0, record?.lastHeard ?? 0) / 1000)),
+                ("bandwidth", Self.bandwidth(link, record)), ("srtt", Self.roundTrip(record)),
+                ("loss", Self.loss(record)),
+                ("disconnects", record?.disconnects ?? 0),
+                ("last_packet", UInt64(max(0, record?.lastHeard ?? 0) / 1000)),
                 ("timeout", UInt64(definition.timeout(of: link))),
             ]
             for (name, value) in values { text += "\(name){tunnel=\"\(link.name)\"} \(value)\n" }
@@ -91,8 +94,12 @@ struct MonitorFormat: Sendable {
     }
 
     /// Milliseconds.
-    private static func roundTrip(_ record: StateMap.LinkRecord?) -> UInt64 { UInt64((record?.smoothedRTT ?? 0) / 1000) }
+    private static func roundTrip(_ record: StateMap.LinkRecord?) -> UInt64 {
+        UInt64((record?.smoothedRTT ?? 0) / 1000)
+    }
 
     /// Percent.
-    private static func loss(_ record: StateMap.LinkRecord?) -> UInt64 { UInt64(min(record?.lossPermille ?? 0, 1000) / 10) }
+    private static func loss(_ record: StateMap.LinkRecord?) -> UInt64 {
+        UInt64(min(record?.lossPermille ?? 0, 1000) / 10)
+    }
 }

@@ -37,7 +37,9 @@ extension TunnelDirectory {
         var history: [HistoryEvent] = []
         for entry in entries.values where entry.definition.enabled {
             for (name, slot) in entry.linkSlots {
-                guard let record = state.link(slot), let current = record.linkState.map(HistoryState.init) else { continue }
+                guard let record = state.link(slot), let current = record.linkState.map(HistoryState.init) else {
+                    continue
+                }
                 let subject = entry.subject(name)
                 let before = known[subject] ?? .unknown
                 guard current.isUp || before.isUp, current != before else { continue }

@@ -40,7 +40,9 @@ struct PeerCredentials: Equatable, Sendable {
         for _ in 0..<2 {
             var groups = [UInt32](repeating: 0, count: capacity)
             var size = socklen_t(capacity * 4)
-            if getsockopt(socket, SOL_SOCKET, peerGroups, &groups, &size) == 0 { return Array(groups.prefix(Int(size) / 4)) }
+            if getsockopt(socket, SOL_SOCKET, peerGroups, &groups, &size) == 0 {
+                return Array(groups.prefix(Int(size) / 4))
+            }
             guard errno == ERANGE else { return [] }
             capacity = Int(size) / 4
         }

@@ -34,8 +34,12 @@ final class SupervisorLink: Sendable {
         while true {
             var poll = pollfd(fd: channel.raw, events: Int16(POLLIN), revents: 0)
             let ready = Glibc.poll(&poll, 1, 10_000)
-            if ready == 0 { throw ControlError("the supervisor said nothing for 10 seconds; mlvpnd starts this program") }
-            if ready < 0 && errno != EINTR { throw ControlError("wait for the supervisor: \(String(cString: strerror(errno)))") }
+            if ready == 0 {
+                throw ControlError("the supervisor said nothing for 10 seconds; mlvpnd starts this program")
+            }
+            if ready < 0 && errno != EINTR {
+                throw ControlError("wait for the supervisor: \(String(cString: strerror(errno)))")
+            }
             guard var received = try channel.receive(ControlNotice.self) else { continue }
             guard received.message == .welcome, let map = received.descriptors.take(),
                 let listener = received.descriptors.take(), let events = received.descriptors.take()

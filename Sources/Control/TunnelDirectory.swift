@@ -84,7 +84,8 @@ actor TunnelDirectory {
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
             case nil: report.added.append(tunnel.definition.name.text)
-            case let entry? where entry.definition != tunnel.definition: report.changed.append(tunnel.definition.name.text)
+            case let entry? where entry.definition != tunnel.definition:
+                report.changed.append(tunnel.definition.name.text)
             default: report.unchanged += 1
             }
             if !dryRun { try apply(tunnel, compiled) }

@@ -45,7 +45,11 @@ public struct EngineProcess: ~Copyable {
 
 public enum EngineFailure: Error, CustomStringConvertible {
     case text(String)
-    public var description: String { switch self { case .text(let text): text } }
+    public var description: String {
+        switch self {
+        case .text(let text): text
+        }
+    }
 }
 
 public struct EngineArguments: Sendable {
@@ -108,7 +112,10 @@ private final class MainLoop {
                     if events[index].isWritable { try flush() }
                     if let code = try receive() { return code }
                 case Self.noticeToken: try forwardNotices()
-                default: while let signal = signals.next() { try channel.send(EngineNotice.signalled(number: signal.number)) }
+                default:
+                    while let signal = signals.next() {
+                        try channel.send(EngineNotice.signalled(number: signal.number))
+                    }
                 }
             }
             try watchChannel()
@@ -262,7 +269,9 @@ private final class MainLoop {
         guard loads[most] > 250_000_000, gap > loads[most] / 5 else { return }
         // The best move is the tunnel with half the gap; one with all of it would only swap the roles.
         let candidates = homes.filter { $0.value.worker == most && $0.value.load > gap / 10 && $0.value.load < gap }
-        let best = candidates.min { abs(Int64($0.value.load) - Int64(gap / 2)) < abs(Int64($1.value.load) - Int64(gap / 2)) }
+        let best = candidates.min {
+            abs(Int64($0.value.load) - Int64(gap / 2)) < abs(Int64($1.value.load) - Int64(gap / 2))
+        }
         guard let best else { return }
         homes[best.key]?.worker = least
         workers[most].send(.move(slot: best.key, to: workers[least]))

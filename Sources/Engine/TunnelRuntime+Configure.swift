@@ -103,7 +103,11 @@ extension TunnelRuntime {
         links[place].record.pointee.generation = generation
         links[place].isFallback = link.fallback
         links[place].pacer.limit = Double(link.limit ?? 0)
-        if case .bytesPerSecond(let rate) = link.bandwidth { links[place].weight = rate } else { links[place].weight = 0 }
+        if case .bytesPerSecond(let rate) = link.bandwidth {
+            links[place].weight = rate
+        } else {
+            links[place].weight = 0
+        }
     }
 
     /// The place of a new link, its session fresh or taken up from the engine before this one.

@@ -107,7 +107,8 @@ extension TunnelRuntime {
             let wasOut = harmful & bit != 0
             let roundTrip = links[link].session.pointee.roundTrip
             let isLossy = links[link].pacer.lossPermille > leastLoss + (wasOut ? 4 : 10)
-            let isLate = roundTrip.hasSample && roundTrip.minimum - leastDelay > Self.tolerableLag * (wasOut ? 3 : 4) / 4
+            let isLate =
+                roundTrip.hasSample && roundTrip.minimum - leastDelay > Self.tolerableLag * (wasOut ? 3 : 4) / 4
             if isLossy || isLate { out |= bit }
         }
         harmful = out

@@ -48,14 +48,16 @@ struct ScriptPolicy: Sendable {
         return String(cString: real)
     }
 
-    /// Every directory on the way is root's alone to change.
+    /// Every directory on the way is root's alone to change; in a sticky one, like /tmp, nobody else can rename root's.
     private static func checkParents(of resolved: String, named path: String) throws(ScriptRefusal) {
         var directory = resolved
         while directory != "/" {
             guard let slash = directory.lastIndex(of: "/") else { break }
             directory = slash == directory.startIndex ? "/" : String(directory[..<slash])
             var status = stat()
-            guard lstat(directory, &status) == 0, status.st_uid == 0, status.st_mode & (S_IWGRP | S_IWOTH) == 0 else {
+            guard lstat(directory, &status) == 0, status.st_uid == 0,
+                status.st_mode & (S_IWGRP | S_IWOTH) == 0 || status.st_mode & S_ISVTX != 0
+            else {
                 throw ScriptRefusal(
                     "status command \(quoted(path)) is in \(directory), which others than root can change; "
                         + "run: chown root \(directory); chmod go-w \(directory)")

@@ -97,6 +97,8 @@ public struct MessageReader: ~Copyable {
     }
 
     public consuming func finish() throws(MalformedMessage) {
-        guard offset == bytes.count else { throw MalformedMessage("kind \(kind) has \(bytes.count - offset) bytes too many") }
+        guard offset == bytes.count else {
+            throw MalformedMessage("kind \(kind) has \(bytes.count - offset) bytes too many")
+        }
     }
 }

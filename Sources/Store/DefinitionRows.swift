@@ -1,6 +1,7 @@
-import struct Foundation.Data
 import GRDB
 import TunnelModel
+
+import struct Foundation.Data
 
 /// A tunnel as it is in the database.
 public struct StoredTunnel: Equatable, Sendable {
@@ -113,14 +114,16 @@ struct DefinitionRows {
         tunnel.mtu = reader.row["mtu"]
         tunnel.timeout = reader.row["timeout"]
         tunnel.reorder =
-            reader.value("reorder") { text throws(DefinitionError) in try ReorderBuffer(text, field: "reorder") } ?? .auto
+            reader.value("reorder") { text throws(DefinitionError) in try ReorderBuffer(text, field: "reorder") }
+            ?? .auto
         tunnel.lossTolerance = reader.row["loss_tolerance"]
         tunnel.latencyTolerance = reader.row["latency_tolerance"]
         tunnel.scheduler = reader.word("scheduler", .adaptive)
         tunnel.cleartextData = reader.flag("cleartext_data")
         tunnel.clampMSS = reader.flag("clamp_mss")
         tunnel.offloads = OffloadSwitches(
-            device: reader.flag("device_offload"), udpSegment: reader.flag("udp_segment"), udpGRO: reader.flag("udp_gro"))
+            device: reader.flag("device_offload"), udpSegment: reader.flag("udp_segment"),
+            udpGRO: reader.flag("udp_gro"))
         tunnel.statusCommand = reader.row["status_command"]
         tunnel.monitoring = Monitoring(
             unixPath: reader.row["control_unix_path"], bindHost: reader.host("control_bind_host"),
@@ -141,7 +144,9 @@ struct DefinitionRows {
     }
 
     private static func link(_ reader: inout RowReader) -> LinkDefinition? {
-        guard let name = reader.value("name", { text throws(DefinitionError) in try LinkName(text) }) else { return nil }
+        guard let name = reader.value("name", { text throws(DefinitionError) in try LinkName(text) }) else {
+            return nil
+        }
         var link = LinkDefinition(name: name)
         link.bind = BindAddress(host: reader.host("bind_host"), port: reader.port("bind_port"))
         if let host = reader.host("remote_host"), let port = reader.port("remote_port") {

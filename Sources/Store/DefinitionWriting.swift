@@ -1,13 +1,16 @@
-import struct Foundation.Data
 import GRDB
 import TunnelModel
+
+import struct Foundation.Data
 
 // How a definition becomes rows.
 
 extension Store {
     private static let columns = [
-        "name", "mode", "interface", "device", "enabled", "ip4", "ip6", "gateway4", "gateway6", "mtu", "timeout", "reorder",
-        "loss_tolerance", "latency_tolerance", "scheduler", "cleartext_data", "clamp_mss", "device_offload", "udp_segment",
+        "name", "mode", "interface", "device", "enabled", "ip4", "ip6", "gateway4", "gateway6", "mtu", "timeout",
+        "reorder",
+        "loss_tolerance", "latency_tolerance", "scheduler", "cleartext_data", "clamp_mss", "device_offload",
+        "udp_segment",
         "udp_gro", "status_command", "control_unix_path", "control_bind_host", "control_bind_port",
     ]
 
@@ -15,7 +18,8 @@ extension Store {
     private static func values(_ tunnel: TunnelDefinition) -> [(any DatabaseValueConvertible)?] {
         [
             tunnel.name.text, tunnel.mode.rawValue, tunnel.interface.text, tunnel.device.rawValue, tunnel.enabled,
-            tunnel.ip4?.description, tunnel.ip6?.description, tunnel.gateway4?.description, tunnel.gateway6?.description,
+            tunnel.ip4?.description, tunnel.ip6?.description, tunnel.gateway4?.description,
+            tunnel.gateway6?.description,
             tunnel.mtu, tunnel.timeout, tunnel.reorder.description, tunnel.lossTolerance, tunnel.latencyTolerance,
             tunnel.scheduler.rawValue, tunnel.cleartextData, tunnel.clampMSS, tunnel.offloads.device,
             tunnel.offloads.udpSegment, tunnel.offloads.udpGRO, tunnel.statusCommand, tunnel.monitoring.unixPath,

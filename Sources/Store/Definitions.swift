@@ -125,7 +125,9 @@ extension Store {
     }
 
     /// What would keep `definition` from being stored; `id` is its own, if it has one.
-    public func problems(of definition: TunnelDefinition, besides id: Int64? = nil) throws(StoreError) -> [DefinitionError] {
+    public func problems(of definition: TunnelDefinition, besides id: Int64? = nil) throws(StoreError)
+        -> [DefinitionError]
+    {
         do {
             try read { db in try Self.check(definition, besides: id, db) }
             return []
@@ -199,7 +201,8 @@ private struct ConflictIndex {
     func conflicts(of tunnel: TunnelDefinition) -> [DefinitionError] {
         var found: [DefinitionError] = []
         if let other = interfaces[tunnel.interface] {
-            found.append(DefinitionError("interface", "\(tunnel.interface) is in use by tunnel \(other); choose another"))
+            found.append(
+                DefinitionError("interface", "\(tunnel.interface) is in use by tunnel \(other); choose another"))
         }
         for port in Set(tunnel.links.compactMap(\.bind.port)) {
             for other in byPort[port] ?? [] where other.interface != tunnel.interface {

@@ -67,7 +67,8 @@ extension Store {
         case SQLITE_BUSY, SQLITE_LOCKED: .locked(path: path)
         case SQLITE_CORRUPT, SQLITE_NOTADB: .corrupt(path: path, detail: text)
         case SQLITE_INTERRUPT: Self.refusal("it took more than \(seconds) seconds; ask for less")
-        case SQLITE_AUTH: Self.refusal("\(text); only SELECT is allowed, and passwords are shown by 'show --secrets' alone")
+        case SQLITE_AUTH:
+            Self.refusal("\(text); only SELECT is allowed, and passwords are shown by 'show --secrets' alone")
         default: Self.refusal(text)
         }
     }

@@ -20,7 +20,8 @@ enum Schema {
         }
         try db.execute(sql: text)
         try db.execute(
-            sql: "INSERT INTO settings (name, value) VALUES ('views', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+            sql:
+                "INSERT INTO settings (name, value) VALUES ('views', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
             arguments: [text])
     }
 }

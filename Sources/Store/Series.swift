@@ -130,7 +130,8 @@ extension Store {
     /// A removed tunnel keeps its history under its last name.
     static func retireTunnel(_ name: String, at time: Int64, _ db: Database) throws {
         let links = try String.fetchAll(
-            db, sql: "SELECT link FROM series WHERE tunnel = ? AND link <> '' AND retired_at IS NULL", arguments: [name])
+            db, sql: "SELECT link FROM series WHERE tunnel = ? AND link <> '' AND retired_at IS NULL", arguments: [name]
+        )
         for link in links {
             if var series = try Series(db, existing: LinkSubject(tunnel: name, link: link)) {
                 try series.retire(db, at: time)

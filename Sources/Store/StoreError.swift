@@ -68,7 +68,9 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
 
     /// The schema names its checks by what they demand (`mtu: from 576 to …`), so that SQLite says it.
     private static func constraint(_ text: String) -> DefinitionError {
-        for (prefix, suffix) in [("CHECK constraint failed: ", ""), ("UNIQUE constraint failed: ", " is taken already")]
+        for (prefix, suffix) in [
+            ("CHECK constraint failed: ", ""), ("UNIQUE constraint failed: ", " is taken already"),
+        ]
         where text.hasPrefix(prefix) {
             let rest = String(text.dropFirst(prefix.count))
             guard let colon = rest.firstRange(of: ": ") else { return DefinitionError("", rest + suffix) }

@@ -44,7 +44,8 @@ enum Timeline {
     static func rebuild(_ db: Database, tunnel: String, from start: Int64) throws {
         let id = try Series.idForUse(db, tunnel: tunnel, link: "")
         let open = try Row.fetchOne(
-            db, sql: "SELECT state, started_at FROM intervals WHERE series_id = ? AND ended_at IS NULL", arguments: [id])
+            db, sql: "SELECT state, started_at FROM intervals WHERE series_id = ? AND ended_at IS NULL", arguments: [id]
+        )
         try db.execute(
             sql: "DELETE FROM intervals WHERE series_id = ? AND started_at >= ?", arguments: [id, start])
         let before = try Row.fetchOne(
@@ -76,7 +77,8 @@ enum Timeline {
                 arguments: [id, span.state.rawValue, span.degraded, span.startedAt, span.endedAt])
         }
         let now = try Row.fetchOne(
-            db, sql: "SELECT state, started_at FROM intervals WHERE series_id = ? AND ended_at IS NULL", arguments: [id])
+            db, sql: "SELECT state, started_at FROM intervals WHERE series_id = ? AND ended_at IS NULL", arguments: [id]
+        )
         if let open, let now, (open["state"] as String) != now["state"] {
             try db.execute(
                 sql: "INSERT INTO state_changes (series_id, at, previous, state) VALUES (?, ?, ?, ?)",

@@ -24,7 +24,8 @@ struct APIClient: Sendable {
     ) async throws -> T {
         let bytes = try await send(method, target, body: body, version: version)
         do { return try JSON.decode(type, from: bytes.readableBytesView) } catch {
-            throw Problem(.failed, "the daemon's answer is not understood; is mlvpn-admin of another version? (\(error))")
+            throw Problem(
+                .failed, "the daemon's answer is not understood; is mlvpn-admin of another version? (\(error))")
         }
     }
 
@@ -82,7 +83,10 @@ struct APIClient: Sendable {
             if let version { headers.add(name: "If-Match", value: "\"\(version)\"") }
             do {
                 try await outbound.write(
-                    .head(HTTPRequestHead(version: .http1_1, method: HTTPMethod(rawValue: method.rawValue), uri: target.text, headers: headers)))
+                    .head(
+                        HTTPRequestHead(
+                            version: .http1_1, method: HTTPMethod(rawValue: method.rawValue), uri: target.text,
+                            headers: headers)))
                 try await send(outbound)
                 try await outbound.write(.end(nil))
             } catch let error as IOError where error.errnoCode == EPIPE || error.errnoCode == ECONNRESET {

@@ -34,7 +34,9 @@ struct Import: AsyncParsableCommand {
             }
             let tunnel = shown["name"]?.text ?? ""
             results.append(shown)
-            if !common.json { Output.standardError("\(path): tunnel \(tunnel) \(dryRun ? "can be imported" : "imported")") }
+            if !common.json {
+                Output.standardError("\(path): tunnel \(tunnel) \(dryRun ? "can be imported" : "imported")")
+            }
         }
         if common.json { try Output.json(results) }
     }

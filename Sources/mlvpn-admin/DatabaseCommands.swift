@@ -151,7 +151,9 @@ private final class InputFile: @unchecked Sendable {
 
     init(_ path: String) throws {
         self.path = path
-        guard let file = fopen(path, "re") else { throw Problem(.refused, "\(path): \(String(cString: strerror(errno)))") }
+        guard let file = fopen(path, "re") else {
+            throw Problem(.refused, "\(path): \(String(cString: strerror(errno)))")
+        }
         self.file = file
         var status = stat()
         guard fstat(fileno(file), &status) == 0, status.st_mode & S_IFMT == S_IFREG else {

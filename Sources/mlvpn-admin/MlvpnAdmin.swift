@@ -21,7 +21,8 @@ struct MlvpnAdmin: AsyncParsableCommand {
                     AddTunnel.self, SetTunnel.self, RemoveTunnel.self, AddLink.self, SetLink.self, RemoveLink.self,
                     SetFilters.self, Enable.self, Disable.self, Show.self, Import.self, Export.self,
                 ]),
-            CommandGroup(name: "What runs:", subcommands: [List.self, Status.self, Events.self, History.self, Reload.self]),
+            CommandGroup(
+                name: "What runs:", subcommands: [List.self, Status.self, Events.self, History.self, Reload.self]),
             CommandGroup(
                 name: "The database:", subcommands: [Backup.self, Restore.self, Check.self, SQL.self, Audit.self]),
             CommandGroup(name: "The shell:", subcommands: [Completions.self]),

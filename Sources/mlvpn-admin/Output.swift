@@ -68,7 +68,9 @@ extension TextTable {
         rows = table.rows.map { $0.map(Self.cell) }
         rightAligned = Set(
             table.columns.indices.filter { column in
-                table.rows.contains { if case .integer = $0[column] { true } else if case .number = $0[column] { true } else { false } }
+                table.rows.contains {
+                    if case .integer = $0[column] { true } else if case .number = $0[column] { true } else { false }
+                }
             })
     }
 

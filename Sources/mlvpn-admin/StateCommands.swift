@@ -83,7 +83,11 @@ struct Status: AsyncParsableCommand {
                 try Output.json(tunnels)
             } else {
                 // Home, and clear what is below: no flicker.
-                if watch && Output.isTerminal { Output.line("\u{1b}[H\u{1b}[J" + Self.text(tunnels)) } else { Output.line(Self.text(tunnels)) }
+                if watch && Output.isTerminal {
+                    Output.line("\u{1b}[H\u{1b}[J" + Self.text(tunnels))
+                } else {
+                    Output.line(Self.text(tunnels))
+                }
             }
             guard watch, Output.isComplete else { return }
             try await Task.sleep(for: .seconds(1))
@@ -92,7 +96,8 @@ struct Status: AsyncParsableCommand {
 
     static func text(_ tunnels: [TunnelStatus]) -> String {
         var table = TextTable(
-            ["TUNNEL", "LINK", "STATE", "SINCE", "PEER", "RTT", "LOSS", "RATE", "RX", "TX"], rightAligned: [5, 6, 7, 8, 9])
+            ["TUNNEL", "LINK", "STATE", "SINCE", "PEER", "RTT", "LOSS", "RATE", "RX", "TX"],
+            rightAligned: [5, 6, 7, 8, 9])
         var problems: [String] = []
         for tunnel in tunnels {
             table.rows.append([
@@ -103,7 +108,8 @@ struct Status: AsyncParsableCommand {
             for link in tunnel.links {
                 table.rows.append([
                     "", link.name, link.state, seconds(link.since), link.peer ?? "-",
-                    link.rttMS.map { "\(decimal($0, places: 1)) ms" } ?? "-", "\(decimal(link.lossPercent, places: 1)) %",
+                    link.rttMS.map { "\(decimal($0, places: 1)) ms" } ?? "-",
+                    "\(decimal(link.lossPercent, places: 1)) %",
                     link.rateBPS.map(rateText) ?? "-", byteText(link.rxBytes), byteText(link.txBytes),
                 ])
                 if let problem = link.problem {
@@ -174,7 +180,8 @@ struct History: AsyncParsableCommand {
             Target(
                 "history",
                 query: [
-                    "tunnel": tunnel, "link": link, "since": since, "until": until, "by": by, "events": events ? "1" : nil,
+                    "tunnel": tunnel, "link": link, "since": since, "until": until, "by": by,
+                    "events": events ? "1" : nil,
                 ]))
         try show(table, common)
     }

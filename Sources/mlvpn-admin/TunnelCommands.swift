@@ -15,7 +15,8 @@ struct AddTunnel: AsyncParsableCommand {
     func run() async throws {
         var (members, generated) = try flags.fields()
         if members["password"] == nil && members["password_base64"] == nil {
-            throw ValidationError("a tunnel needs a password: give --password-file, --password-stdin or --generate-password")
+            throw ValidationError(
+                "a tunnel needs a password: give --password-file, --password-stdin or --generate-password")
         }
         members["name"] = .string(name)
         let shown: JSONValue = try await common.client.send(.POST, Target("tunnels"), body: .object(members))
@@ -45,7 +46,8 @@ struct SetTunnel: AsyncParsableCommand {
 }
 
 struct RemoveTunnel: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "End a tunnel and forget its definition. Its history stays.")
+    static let configuration = CommandConfiguration(
+        abstract: "End a tunnel and forget its definition. Its history stays.")
 
     @Argument var name: Name
     @OptionGroup var version: VersionOption

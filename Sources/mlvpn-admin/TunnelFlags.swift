@@ -46,7 +46,8 @@ struct TunnelFlags: ParsableArguments {
     var statusCommand: String?
     @Option(help: ArgumentHelp("A link, NAME,bind=…; may be repeated, and replaces all links.", valueName: "spec"))
     var link: [String] = []
-    @Option(help: ArgumentHelp("A filter, LINK=EXPR; may be repeated, and replaces all filters.", valueName: "link=expr"))
+    @Option(
+        help: ArgumentHelp("A filter, LINK=EXPR; may be repeated, and replaces all filters.", valueName: "link=expr"))
     var filter: [String] = []
     @Flag(help: "Keep it defined, and do not run it.")
     var disabled = false
@@ -161,7 +162,8 @@ struct UnsetFlags: ParsableArguments {
     var fields: [(key: String, value: JSONValue)] {
         let named: [(String, Bool, JSONValue)] = [
             ("mode", noMode, .null), ("interface", noInterface, .null), ("tap", noTap, .bool(false)),
-            ("ip4", noIp4, .null), ("ip6", noIp6, .null), ("gateway4", noGateway4, .null), ("gateway6", noGateway6, .null),
+            ("ip4", noIp4, .null), ("ip6", noIp6, .null), ("gateway4", noGateway4, .null),
+            ("gateway6", noGateway6, .null),
             ("route", noRoute, .null), ("mtu", noMtu, .null), ("timeout", noTimeout, .null),
             ("reorder", noReorder, .null), ("loss_tolerance", noLossTolerance, .null),
             ("latency_tolerance", noLatencyTolerance, .null), ("scheduler", noScheduler, .null),

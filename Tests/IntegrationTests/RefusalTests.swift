@@ -107,7 +107,7 @@ import TunnelTestKit
     @Test func oneBrokenTunnelKeepsNoOtherFromStarting() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
-            try bed.rig.run(["ip", "link", "add", "mltaken", "type", "dummy"], in: bed.server)
+            try bed.rig.run(["ip", "link", "add", "mltaken", "type", "veth"], in: bed.server)
             let password = try bed.rig.file("password", TunnelBed.password)
             try bed.daemon.admin(
                 "add-tunnel", "broken", "--interface", "mltaken", "--password-file", password, "--link",

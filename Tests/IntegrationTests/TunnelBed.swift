@@ -148,11 +148,12 @@ final class TunnelBed {
     }
 
     /// The id of the only process of the server's whose executable has a name.
-    func pid(of executable: String) throws -> pid_t {
+    func pid(of executable: String) throws(RigError) -> pid_t {
         let found = server.processes.filter { pid in
             let target = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe")
             return target?.hasSuffix("/\(executable)") == true
         }
-        return try #require(found.count == 1 ? found.first : nil, "\(executable): \(found)")
+        guard let only = found.first, found.count == 1 else { throw .unexpected("\(executable): \(found)") }
+        return only
     }
 }

@@ -133,7 +133,10 @@ import TunnelModel
         ("UPDATE links SET bandwidth = 0", "bandwidth"), ("UPDATE links SET rate_limit = 999", "rate_limit"),
         ("UPDATE links SET fallback = 2", "fallback"),
         ("INSERT INTO filters VALUES (1, 0, '')", "filter: an expression"),
-        ("INSERT INTO filters VALUES (1, 0, 'udp'); INSERT INTO filter_links VALUES (1, 0, 0, 'nolink')", "FOREIGN KEY"),
+        (
+            "INSERT INTO filters VALUES (1, 0, 'udp'); INSERT INTO filter_links VALUES (1, 0, 0, 'nolink')",
+            "FOREIGN KEY"
+        ),
     ]) func theSchemaItselfRefuses(statement: String, expected: String) throws {
         try store.add(try makeTunnel(), by: byTest)
         try store.add(try makeTunnel("second", port: 7000), by: byTest)
@@ -184,7 +187,8 @@ import TunnelModel
         "UPDATE tunnels SET mtu = 1400", "UPDATE links SET fallback = 1",
         "INSERT INTO links (tunnel_id, name, bind_port) VALUES (1, 'new', 9999)",
         "DELETE FROM links WHERE name = 'wifi'", "UPDATE secrets SET password = CAST('new' AS BLOB)",
-        "DELETE FROM routes", "INSERT INTO routes VALUES (1, 9, '10.9.0.0/16')", "UPDATE filters SET expression = 'arp'",
+        "DELETE FROM routes", "INSERT INTO routes VALUES (1, 9, '10.9.0.0/16')",
+        "UPDATE filters SET expression = 'arp'",
         "DELETE FROM filters", "UPDATE filter_links SET link = 'adsl1' WHERE filter = 1",
     ]) func everyEditRaisesTheVersion(statement: String) throws {
         var rich = try makeRichTunnel()
@@ -238,7 +242,9 @@ import TunnelModel
 
     @Test func theAuditTellsWhoDidWhat() throws {
         try store.add(try makeTunnel(), by: Change(uid: 1000, action: "add-tunnel"))
-        _ = try store.change("acme", by: Change(uid: 0, action: "set-link", detail: "adsl1")) { $0.links[0].fallback = true }
+        _ = try store.change("acme", by: Change(uid: 0, action: "set-link", detail: "adsl1")) {
+            $0.links[0].fallback = true
+        }
         try store.remove("acme", by: Change(uid: nil, action: "remove-tunnel"))
         let audit = try store.audit(limit: 10)
         #expect(audit.map(\.action) == ["remove-tunnel", "set-link", "add-tunnel"])

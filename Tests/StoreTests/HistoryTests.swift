@@ -77,7 +77,8 @@ extension Store {
         try record([], at: 100)
         try store.setClock(now: noon + 100_000)
         #expect(
-            try store.rows("SELECT link, up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily ORDER BY link")
+            try store.rows(
+                "SELECT link, up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily ORDER BY link")
                 == [
                     [.text("adsl1"), .real(80), .real(0), .real(43_220)],
                     [.text("lte"), .real(0), .real(70), .real(43_230)],
@@ -124,7 +125,8 @@ extension Store {
             [change(adsl, 90, .unknown, .up)], eventsRead: 0, alive: noon + 90_000, now: noon + 90_000)
         #expect(!back)
         try store.setClock(now: noon + 100_000)
-        #expect(try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_daily") == [[.real(20), .real(43_280)]])
+        #expect(
+            try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_daily") == [[.real(20), .real(43_280)]])
     }
 
     @Test func theTunnelIsUpWhileAnyLinkIs() throws {
@@ -136,7 +138,8 @@ extension Store {
         try record([change(lte, 300, .down, .up)], at: 300)
         try record([change(adsl, 400, .down, .lossy)], at: 400)
         try store.setClock(now: noon + 500_000)
-        #expect(try store.rows("SELECT up_seconds, down_seconds FROM tunnel_uptime_daily") == [[.real(390), .real(100)]])
+        #expect(
+            try store.rows("SELECT up_seconds, down_seconds FROM tunnel_uptime_daily") == [[.real(390), .real(100)]])
         #expect(try store.rows("SELECT saved_seconds FROM bonding_benefit") == [[.real(200)]])
     }
 
@@ -165,7 +168,8 @@ extension Store {
         _ = try store.change("acme", by: byTest) { $0.name = try name("zenith") }
         #expect(try store.rows("SELECT DISTINCT tunnel FROM link_outages") == [[.text("zenith")]])
         try store.remove("zenith", by: byTest)
-        #expect(try store.rows("SELECT tunnel, ended_at IS NULL FROM link_outages") == [[.text("zenith"), .integer(0)]])
+        #expect(
+            try store.rows("SELECT tunnel, ended_at IS NULL FROM link_outages") == [[.text("zenith"), .integer(0)]])
         #expect(try store.rows("SELECT count(*) FROM intervals WHERE ended_at IS NULL") == [[.integer(0)]])
     }
 

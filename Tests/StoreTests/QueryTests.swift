@@ -14,7 +14,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "SELECT * FROM secrets", "SELECT password FROM SECRETS", "SELECT name, (SELECT hex(password) FROM secrets) FROM tunnels",
+        "SELECT * FROM secrets", "SELECT password FROM SECRETS",
+        "SELECT name, (SELECT hex(password) FROM secrets) FROM tunnels",
         "WITH s AS (SELECT * FROM secrets) SELECT * FROM s", "SELECT * FROM sqlite_dbpage",
         "SELECT t.name FROM tunnels t JOIN secrets s ON s.tunnel_id = t.id", "SELECT count(password) FROM secrets",
     ]) func passwordsCannotBeRead(statement: String) throws {

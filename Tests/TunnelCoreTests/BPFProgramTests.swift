@@ -25,7 +25,8 @@ struct BPFProgramTests {
 
     @Test func `jumps out of the program are refused`() {
         let jumps = [
-            op(0x05, 1), op(0x05, .max), op(0x15, 0, jt: 1), op(0x15, 0, jf: 1), op(0x25, 0, jt: 255), op(0x4d, 0, jf: 255),
+            op(0x05, 1), op(0x05, .max), op(0x15, 0, jt: 1), op(0x15, 0, jf: 1), op(0x25, 0, jt: 255),
+            op(0x4d, 0, jf: 255),
         ]
         for jump in jumps {
             #expect(throws: BPFProgram.Invalid.instruction(1)) { try BPFProgram([op(0x28, 0), jump, accept]) }
@@ -33,15 +34,20 @@ struct BPFProgramTests {
     }
 
     @Test func `memory that is not there, division by zero and wide shifts are refused`() {
-        for bad in [op(0x60, 16), op(0x61, 16), op(0x02, 16), op(0x03, .max), op(0x34, 0), op(0x94, 0), op(0x64, 32), op(0x74, 99)] {
+        for bad in [
+            op(0x60, 16), op(0x61, 16), op(0x02, 16), op(0x03, .max), op(0x34, 0), op(0x94, 0), op(0x64, 32),
+            op(0x74, 99),
+        ] {
             #expect(throws: BPFProgram.Invalid.instruction(0)) { try BPFProgram([bad, accept]) }
         }
     }
 
     @Test func `codes that are no instruction are refused`() {
         let known: Set<UInt16> = [
-            0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x0c, 0x14, 0x15, 0x16, 0x1c, 0x1d, 0x20, 0x24, 0x25, 0x28, 0x2c,
-            0x2d, 0x30, 0x34, 0x35, 0x3c, 0x3d, 0x40, 0x44, 0x45, 0x48, 0x4c, 0x4d, 0x50, 0x54, 0x5c, 0x60, 0x61, 0x64, 0x6c,
+            0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x0c, 0x14, 0x15, 0x16, 0x1c, 0x1d, 0x20, 0x24, 0x25, 0x28,
+            0x2c,
+            0x2d, 0x30, 0x34, 0x35, 0x3c, 0x3d, 0x40, 0x44, 0x45, 0x48, 0x4c, 0x4d, 0x50, 0x54, 0x5c, 0x60, 0x61, 0x64,
+            0x6c,
             0x74, 0x7c, 0x80, 0x81, 0x84, 0x87, 0x94, 0x9c, 0xa4, 0xac, 0xb1,
         ]
         for code in 0...0xffff as ClosedRange<UInt16> where code < 0x200 || code % 251 == 0 {
@@ -55,7 +61,8 @@ struct BPFProgramTests {
     @Test func `loads take big-endian words, and what is not there ends the program`() throws {
         let packet: [UInt8] = [1, 2, 3, 4, 5]
         for (load, value) in [
-            (op(0x20, 1), 0x0203_0405 as UInt32), (op(0x28, 3), 0x0405), (op(0x30, 4), 5), (op(0x80, 0), 5), (op(0x00, 77), 77),
+            (op(0x20, 1), 0x0203_0405 as UInt32), (op(0x28, 3), 0x0405), (op(0x30, 4), 5), (op(0x80, 0), 5),
+            (op(0x00, 77), 77),
         ] { #expect(try result([load], packet) == value) }
         for load in [op(0x20, 2), op(0x28, 4), op(0x30, 5), op(0x20, .max), op(0x28, .max), op(0x30, .max - 1)] {
             #expect(try result([load, op(0x00, 1)], packet) == nil)
@@ -80,7 +87,8 @@ struct BPFProgramTests {
 
     @Test func `arithmetic is that of 32 bits`() throws {
         let cases: [(UInt16, UInt32, UInt32, UInt32?)] = [
-            (0x04, .max, 2, 1), (0x14, 1, 2, .max), (0x24, 1 << 31, 2, 0), (0x34, 7, 2, 3), (0x44, 5, 2, 7), (0x54, 6, 3, 2),
+            (0x04, .max, 2, 1), (0x14, 1, 2, .max), (0x24, 1 << 31, 2, 0), (0x34, 7, 2, 3), (0x44, 5, 2, 7),
+            (0x54, 6, 3, 2),
             (0x64, 1, 31, 1 << 31), (0x74, 1 << 31, 31, 1), (0x94, 7, 4, 3), (0xa4, 5, 1, 4), (0x84, 1, 0, .max),
         ]
         for (code, a, b, expected) in cases {
@@ -138,7 +146,8 @@ struct BPFProgramTests {
         let program = try BPFProgram(udpPort53)
         func run(_ packet: [UInt8]) -> Bool { packet.withUnsafeBytes { program.matches($0) } }
         func ipv4(_ proto: UInt8, _ from: UInt16, _ to: UInt16, options: Int = 0, fragment: UInt8 = 0) -> [UInt8] {
-            [0x45 + UInt8(options), 0, 0, 0, 0, 0, 0, fragment, 64, proto] + [UInt8](repeating: 0, count: 10 + 4 * options)
+            [0x45 + UInt8(options), 0, 0, 0, 0, 0, 0, fragment, 64, proto]
+                + [UInt8](repeating: 0, count: 10 + 4 * options)
                 + [UInt8(from >> 8), UInt8(from & 0xff), UInt8(to >> 8), UInt8(to & 0xff)]
         }
         #expect(run(ipv4(17, 53, 4000)))

@@ -136,7 +136,8 @@ struct BurstSchedulerTests {
             }
             for (link, weight) in chosen {
                 let share = Double(sum) * Double(weight) / total
-                #expect(abs(Double(sent[link]) - share) <= Double(Self.slack), "seed \(seed), round \(round), link \(link)")
+                #expect(
+                    abs(Double(sent[link]) - share) <= Double(Self.slack), "seed \(seed), round \(round), link \(link)")
             }
         }
     }

@@ -5,6 +5,7 @@ struct Capture: Decodable {
     struct Entry: Decodable {
         var sender: String
         var mode: String
+        var type: String
         private var datagram: String
 
         var bytes: [UInt8] {

@@ -137,7 +137,8 @@ struct ResequencerModelTests {
     }
 
     @Test(arguments: 1...12 as ClosedRange<UInt64>)
-    func `with loss everything that came goes out once, in order, and waits no longer than the hold time`(seed: UInt64) {
+    func `with loss everything that came goes out once, in order, and waits no longer than the hold time`(seed: UInt64)
+    {
         let run = LinkRun(seed: seed, loss: 0.03)
         #expect(run.isComplete && run.isInOrder, "seed \(seed)")
         for delivery in run.bench.deliveries {

@@ -28,7 +28,8 @@ struct SessionEchoTests {
             sequence += overtaken ? 0 : 2
             let body: [UInt8] = type == .auth ? Array("AU".utf8) : []
             let header = DatagramHeader(
-                type: type, reorder: false, length: UInt16(16 + body.count), timestamp: timestamp, timestampReply: reply,
+                type: type, reorder: false, length: UInt16(16 + body.count), timestamp: timestamp,
+                timestampReply: reply,
                 flowID: 5, sequence: overtaken ? sequence - 1 : sequence, dataSequence: 0)
             _ = peer.take(encode(header, body, cipher: cipher), from: .host(1), now)
         }
@@ -74,7 +75,9 @@ struct SessionEchoTests {
     }
 
     @Test func `an echo wraps, and one that would be 65535 is none`() {
-        for (timestamp, held, expected) in [(65530, 10, 4), (65534, 1, 65535), (65534, 2, 0)] as [(UInt16, Int64, UInt16)] {
+        for (timestamp, held, expected) in [(65530, 10, 4), (65534, 1, 65535), (65534, 2, 0)]
+            as [(UInt16, Int64, UInt16)]
+        {
             var bench = Bench(zero)
             bench.take(timestamp: 1, at: zero)
             bench.take(timestamp: timestamp, at: zero)

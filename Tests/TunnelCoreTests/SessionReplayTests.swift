@@ -19,7 +19,9 @@ struct SessionReplayTests {
         #expect(bench.client.received == bench.server.received)
         // The first of each pair is taken, the second not even opened.
         for peer in [bench.client, bench.server] {
-            for (number, outcome) in peer.outcomes.enumerated() { #expect((outcome == .notOpened) == (number % 2 == 1)) }
+            for (number, outcome) in peer.outcomes.enumerated() {
+                #expect((outcome == .notOpened) == (number % 2 == 1))
+            }
         }
     }
 

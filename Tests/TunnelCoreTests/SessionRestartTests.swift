@@ -184,7 +184,8 @@ struct SessionRestartTests {
         bench.network.run(10 * second)
         bench.replaceServer()
         // 3 s of silence, a second to the next KEEPALIVE, half a second of rest.
-        #expect(bench.network.run(atMost: 4600 * millisecond) { bench.areBothUp && bench.client.session.epoch == 2 } != nil)
+        #expect(
+            bench.network.run(atMost: 4600 * millisecond) { bench.areBothUp && bench.client.session.epoch == 2 } != nil)
         bench.sendFromServer()
         bench.network.run(20 * millisecond)
         #expect(bench.client.received.count == 1)
