@@ -122,7 +122,8 @@ struct UDPTests {
             let client = try UDPSocket.open(bind: version == 4 ? v4(0) : v6(0), description: "client")
             var target = asked
             target.port = try UDPSocket.localAddress(server.raw).port
-            _ = send([1], from: client.raw, to: target)
+            // The kernel adds the route of a new IPv6 address when it finds the time.
+            for _ in 0..<1000 where send([1], from: client.raw, to: target) < 0 { usleep(10_000) }
             let question = receive(server.raw)
             _ = send([2], from: server.raw, to: question.from, local: question.local)
             return (receive(client.raw).from, target)
