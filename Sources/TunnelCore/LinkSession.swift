@@ -123,10 +123,16 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         switch phase {
         case .up:
             min(
-                lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout,
+                lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout, renewalDeadline,
                 settings.judgesQuality || quality != .up ? lastJudged + second : .max)
         case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
         }
+    }
+
+    /// When a client asks a server that has fallen silent for a new session, in case it lost the old one: stock's server
+    /// does not say so. Just after a new flow may take over, and then every 10 s.
+    private var renewalDeadline: Int64 {
+        settings.isServer ? .max : max(lastHeard + PeerFlows.takeoverSilence + 10 * millisecond, lastAuthSent + 10 * second)
     }
 
     /// When a report for the peer's pacing is due; to the millisecond, unlike ``deadline``.
@@ -197,6 +203,10 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                 owesKeepalive = true
                 lastKeepaliveSent = now
             }
+            if now >= renewalDeadline {
+                owesAuth = true
+                lastAuthSent = now
+            }
             if settings.judgesQuality {
                 if now - lastJudged >= second { judgeQuality(now: now) }
             } else if quality != .up {
@@ -222,6 +232,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             loss.reset()
         }
         wasEverUp = true
+        owesAuth = false
+        lastAuthSent = .min / 2
         lastKeepaliveHeard = now
         owesKeepalive = true
     }
@@ -408,7 +420,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             if settings.isServer {
                 owesAuthOK = true
                 enter(now: now)
-            } else if phase == .authSent {
+            } else if phase != .disconnected {
                 enter(now: now)
             }
         case .keepalive:

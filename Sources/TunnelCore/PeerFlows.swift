@@ -13,6 +13,8 @@ public struct PeerFlow: BitwiseCopyable, Sendable {
 /// A link's last 16 flows (wire-v1.md, What v1 leaves open: Replay).
 public struct PeerFlows: BitwiseCopyable, Sendable {
     public static let capacity = 16
+    /// A flow that was silent for so long may be followed by another.
+    static let takeoverSilence = 3 * second
     public private(set) var current: Int = -1
     public var entries = InlineArray<16, PeerFlow>(repeating: PeerFlow())
 
@@ -27,7 +29,7 @@ public struct PeerFlows: BitwiseCopyable, Sendable {
 
     /// Whether a new flow may take the link over: the present one has disconnected or been silent for 3 s.
     public func mayBeTakenOver(now: Int64) -> Bool {
-        current < 0 || entries[current].isDisconnected || now - entries[current].lastHeard >= 3 * second
+        current < 0 || entries[current].isDisconnected || now - entries[current].lastHeard >= Self.takeoverSilence
     }
 
     /// Makes a known flow the present one.
