@@ -24,7 +24,7 @@ final class SupervisorLink: Sendable {
 
     let events: AsyncStream<SupervisorEvent>
     private let continuation: AsyncStream<SupervisorEvent>.Continuation
-    private let outgoing = Mutex<[ControlRequest]>([])
+    private let outgoing = Mutex<[OutgoingRequest]>([])
     private let wake: EventFD
     private let engineEvents: EventFD
 
@@ -58,8 +58,11 @@ final class SupervisorLink: Sendable {
     }
 
     /// Sends, in order, from any thread.
-    func send(_ request: ControlRequest) {
-        outgoing.withLock { $0.append(request) }
+    func send(_ request: ControlRequest) { send(request, passing: []) }
+
+    /// Sends descriptors along, which are closed here once they are on their way.
+    func send(_ request: ControlRequest, passing descriptors: [Descriptor]) {
+        outgoing.withLock { $0.append(OutgoingRequest(request: request, descriptors: descriptors)) }
         wake.signal()
     }
 
@@ -85,10 +88,16 @@ final class SupervisorLink: Sendable {
     private func run(_ channel: Channel) {
         do {
             while true {
-                for request in outgoing.withLock({ queue in
+                for outgoing in outgoing.withLock({ queue in
                     defer { queue = [] }
                     return queue
-                }) { try channel.send(request) }
+                }) {
+                    var descriptors = DescriptorList()
+                    for descriptor in outgoing.descriptors {
+                        if let owned = descriptor.take() { descriptors.append(owned) }
+                    }
+                    try channel.send(outgoing.request, descriptors: descriptors.raw)
+                }
                 try channel.flush()
                 var polls = [
                     pollfd(fd: channel.raw, events: Int16(POLLIN | (channel.wantsWrite ? POLLOUT : 0)), revents: 0),
@@ -108,6 +117,11 @@ final class SupervisorLink: Sendable {
             continuation.finish()
         }
     }
+}
+
+private struct OutgoingRequest: Sendable {
+    var request: ControlRequest
+    var descriptors: [Descriptor]
 }
 
 /// Hands the channel over to its thread; only that one uses it from then on.

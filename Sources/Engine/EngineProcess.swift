@@ -169,7 +169,7 @@ private final class MainLoop {
         case .undefine(let slot):
             send(slot, .undefine(slot: slot))
             homes[slot] = nil
-        case .debug, .stop: break
+        case .debug, .capture, .stop: break
         }
         updateTitle()
     }

@@ -4,7 +4,12 @@ import TunnelModel
 // How each message is laid out: its kind (one byte), then its fields in the order of the case's arguments.
 
 extension ControlRequest {
-    public var descriptors: Int { 0 }
+    public var descriptors: Int {
+        switch self {
+        case .capture: 1
+        case .apply, .remove, .ready, .debug: 0
+        }
+    }
 
     public func encoded() -> [UInt8] {
         switch self {
@@ -24,6 +29,12 @@ extension ControlRequest {
             writer.integer(id)
             writer.integer(tokens)
             return writer.bytes
+        case .capture(let id, let link, let limits):
+            var writer = MessageWriter(kind: 5)
+            writer.integer(id)
+            writer.optional(link) { $0.text($1.text) }
+            writer.captureLimits(limits)
+            return writer.bytes
         }
     }
 
@@ -33,6 +44,9 @@ extension ControlRequest {
         case 2: self = .remove(id: try reader.integer())
         case 3: self = .ready
         case 4: self = .debug(id: try reader.integer(), tokens: try reader.integer())
+        case 5:
+            self = .capture(
+                id: try reader.integer(), link: try reader.optionalLink(), limits: try reader.captureLimits())
         case let kind: throw MalformedMessage("\(kind) is no request of control's")
         }
         try reader.finish()
@@ -205,7 +219,7 @@ extension EngineRequest {
     public var descriptors: Int {
         switch self {
         case .start: 2
-        case .device, .socket: 1
+        case .device, .socket, .capture: 1
         case .define, .peerAddresses, .undefine, .debug, .stop: 0
         }
     }
@@ -253,6 +267,12 @@ extension EngineRequest {
             writer.integer(tokens)
             return writer.bytes
         case .stop: return MessageWriter(kind: 8).bytes
+        case .capture(let slot, let linkSlot, let limits):
+            var writer = MessageWriter(kind: 9)
+            writer.integer(slot)
+            writer.optional(linkSlot) { $0.integer($1) }
+            writer.captureLimits(limits)
+            return writer.bytes
         }
     }
 
@@ -276,6 +296,9 @@ extension EngineRequest {
         case 6: self = .undefine(slot: try reader.integer())
         case 7: self = .debug(slot: try reader.integer(), tokens: try reader.integer())
         case 8: self = .stop
+        case 9:
+            self = .capture(
+                slot: try reader.integer(), linkSlot: try reader.optionalSlot(), limits: try reader.captureLimits())
         case let kind: throw MalformedMessage("\(kind) is no request to the engine")
         }
         try reader.finish()
@@ -338,6 +361,12 @@ extension MessageWriter {
         boolean(features.udpSegmentation)
     }
 
+    fileprivate mutating func captureLimits(_ limits: CaptureLimits) {
+        integer(limits.packets)
+        integer(limits.snapLength)
+        integer(limits.seconds)
+    }
+
     fileprivate mutating func addresses(_ addresses: [SocketAddress]) {
         list(addresses) { writer, address in
             writer.optional(address.address) { $0.byteString($1.bytes) }
@@ -387,6 +416,17 @@ extension MessageReader {
 
     fileprivate mutating func optionalLink() throws(MalformedMessage) -> LinkName? {
         try optional { (reader) throws(MalformedMessage) in try reader.linkName() }
+    }
+
+    fileprivate mutating func optionalSlot() throws(MalformedMessage) -> Slot? {
+        try optional { (reader) throws(MalformedMessage) in try reader.integer() }
+    }
+
+    fileprivate mutating func captureLimits() throws(MalformedMessage) -> CaptureLimits {
+        let limits = CaptureLimits(packets: try integer(), snapLength: try integer(), seconds: try integer())
+        guard limits.packets > 0, limits.seconds > 0, (1...CaptureLimits.maximumSnapLength).contains(limits.snapLength)
+        else { throw MalformedMessage("a capture without end, or of nothing") }
+        return limits
     }
 
     fileprivate mutating func optionalText() throws(MalformedMessage) -> String? {

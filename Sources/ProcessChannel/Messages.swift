@@ -22,6 +22,9 @@ public enum ControlRequest: ChannelMessage {
     case ready
     /// Log tokens (`rtt`, `protocol`, …) of a tunnel, as bits of ``DebugTokens``.
     case debug(id: Int64, tokens: UInt32)
+    /// Copy packets: a tunnel's inner ones, or a link's datagrams. One descriptor, to which the engine writes a pcap record
+    /// (without the file's header) as one message each, and which it closes at the end.
+    case capture(id: Int64, link: LinkName?, limits: CaptureLimits)
 }
 
 /// Supervisor → control.
@@ -79,6 +82,8 @@ public enum EngineRequest: ChannelMessage {
     /// Send DISCONNECT, release the descriptors, forget it.
     case undefine(slot: Slot)
     case debug(slot: Slot, tokens: UInt32)
+    /// One descriptor. Without `linkSlot`: the tunnel's inner packets.
+    case capture(slot: Slot, linkSlot: Slot?, limits: CaptureLimits)
     /// Send DISCONNECT on every link and exit.
     case stop
 }
@@ -144,6 +149,22 @@ public struct DeviceFeatures: Hashable, Sendable {
         self.hasVirtioHeader = hasVirtioHeader
         self.tcpSegmentation = tcpSegmentation
         self.udpSegmentation = udpSegmentation
+    }
+}
+
+/// When a capture ends, and how much of each packet it keeps; none of it is 0.
+public struct CaptureLimits: Hashable, Sendable {
+    public static let maximumSnapLength: UInt32 = 65535
+
+    public var packets: UInt32
+    /// Bytes kept of each packet.
+    public var snapLength: UInt32
+    public var seconds: UInt32
+
+    public init(packets: UInt32, snapLength: UInt32, seconds: UInt32) {
+        self.packets = packets
+        self.snapLength = snapLength
+        self.seconds = seconds
     }
 }
 

@@ -22,7 +22,7 @@ extension Supervisor {
                 "mlvpn-control", arguments: arguments + settings.controlArguments, channel: far.raw, titleRoom: 0)
             let peer = try Peer<ControlRequest>(
                 pid: pid, channel: near, loop: loop,
-                receive: { [weak self] request, _ in self?.controlSays(request) },
+                receive: { [weak self] request, descriptors in self?.controlSays(request, &descriptors) },
                 broken: { [weak self] error in
                     if error != .ended { self?.log.error("control's channel broke: \(error)") }
                 })
@@ -74,7 +74,7 @@ extension Supervisor {
         loop.after(controlBackoff.failed()) { [weak self] in self?.startControl() }
     }
 
-    private func controlSays(_ request: ControlRequest) {
+    private func controlSays(_ request: ControlRequest, _ descriptors: inout DescriptorList) {
         guard !isStopping else { return }
         switch request {
         case .apply(let id, let generation, let compiled): define(id: id, generation: generation, compiled)
@@ -95,6 +95,13 @@ extension Supervisor {
             if tunnel.engineKnows != nil {
                 engine?.send(EngineRequest.debug(slot: tunnel.slot, tokens: tokens))
             }
+        case .capture(let id, let link, let limits):
+            // Not passed on, it is closed, which is the end of the capture.
+            guard let output = descriptors.take(), let tunnel = tunnels[id], tunnel.engineKnows != nil else { return }
+            let linkSlot = link.flatMap { tunnel.linkSlots[$0] }
+            if link != nil && linkSlot == nil { return }
+            engine?.send(
+                EngineRequest.capture(slot: tunnel.slot, linkSlot: linkSlot, limits: limits), descriptors: [output.raw])
         }
     }
 

@@ -52,7 +52,10 @@ enum Samples {
 
     static func controlRequests() throws -> [ControlRequest] {
         try tunnels().map { .apply(id: 7, generation: 42, tunnel: $0) }
-            + [.remove(id: -1), .ready, .debug(id: 7, tokens: 5)]
+            + [
+                .remove(id: -1), .ready, .debug(id: 7, tokens: 5),
+                .capture(id: 7, link: try LinkName("adsl1"), limits: limits), .capture(id: 7, link: nil, limits: limits),
+            ]
     }
 
     static func controlNotices() throws -> [ControlNotice] {
@@ -94,7 +97,8 @@ enum Samples {
             + (try tunnels().map { .define(slot: 3, generation: 42, tunnel: $0, linkSlots: slots) }) + [
                 .device(slot: 3, features: features), .socket(slot: 3, linkSlot: 4, isIPv6: false),
                 .peerAddresses(slot: 3, linkSlot: 4, addresses: addresses), .undefine(slot: 3),
-                .debug(slot: 3, tokens: 1), .stop,
+                .debug(slot: 3, tokens: 1), .stop, .capture(slot: 3, linkSlot: 4, limits: limits),
+                .capture(slot: 3, linkSlot: nil, limits: limits),
             ]
     }
 
@@ -102,6 +106,8 @@ enum Samples {
         [.ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2)]
             + LinkState.allCases.map { .linkState(slot: 3, linkSlot: 4, state: $0) }
     }
+
+    private static let limits = CaptureLimits(packets: 1000, snapLength: 128, seconds: 60)
 
     private static let addresses = [
         SocketAddress(.v4(0xc000_0201), port: 5080),
