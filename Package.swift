@@ -35,7 +35,7 @@ let package = Package(
         .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
 
         // The protocol and the data plane's logic: no clock, no socket, no thread.
-        .target(name: "TunnelWire", swiftSettings: settings),
+        .target(name: "TunnelWire", exclude: ["wire-v1.md"], swiftSettings: settings),
         .target(name: "TunnelCrypto", dependencies: ["CSodium"], swiftSettings: settings),
         .target(name: "TunnelModel", swiftSettings: settings),
         .target(
