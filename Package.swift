@@ -19,6 +19,9 @@ let package = Package(
         // For Benchmarks/, a package of its own.
         .executable(name: "link-emulator", targets: ["link-emulator"]),
         .library(name: "TunnelTestKit", targets: ["TunnelTestKit"]),
+        .library(name: "DataPlane", targets: ["TunnelCore", "TunnelCrypto", "TunnelModel", "TunnelWire"]),
+        // For Fuzz/, another.
+        .library(name: "ProcessChannel", targets: ["ProcessChannel"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
