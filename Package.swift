@@ -19,6 +19,9 @@ let package = Package(
         // For Benchmarks/, a package of its own.
         .executable(name: "link-emulator", targets: ["link-emulator"]),
         .library(name: "TunnelTestKit", targets: ["TunnelTestKit"]),
+        .library(name: "DataPlane", targets: ["TunnelCore", "TunnelCrypto", "TunnelModel", "TunnelWire"]),
+        // For Fuzz/, another.
+        .library(name: "ProcessChannel", targets: ["ProcessChannel"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
@@ -35,7 +38,7 @@ let package = Package(
         .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
 
         // The protocol and the data plane's logic: no clock, no socket, no thread.
-        .target(name: "TunnelWire", swiftSettings: settings),
+        .target(name: "TunnelWire", exclude: ["wire-v1.md"], swiftSettings: settings),
         .target(name: "TunnelCrypto", dependencies: ["CSodium"], swiftSettings: settings),
         .target(name: "TunnelModel", swiftSettings: settings),
         .target(

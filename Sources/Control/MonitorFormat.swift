@@ -4,7 +4,7 @@ import LinuxSystem
 import ProcessChannel
 import TunnelModel
 
-/// What MLVPN's monitoring shows of one tunnel (mlvpn-behaviour.md, Monitoring).
+/// What MLVPN's monitoring shows of one tunnel (mlvpn(8), Monitoring).
 struct MonitorFormat: Sendable {
     var snapshot: TunnelSnapshot
     /// Milliseconds since 1970.

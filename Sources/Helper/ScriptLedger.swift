@@ -4,7 +4,7 @@ import TunnelModel
 struct ScriptContext: Equatable, Sendable {
     var path: String
     var interface: String
-    /// `NAME=value`, as mlvpn-behaviour.md lists them.
+    /// `NAME=value`, as mlvpn(8) lists them.
     var environment: [String]
 
     /// Nil for a tunnel without a status command.

@@ -133,7 +133,7 @@ public struct OffloadSwitches: Hashable, Sendable {
     }
 }
 
-/// MLVPN's monitoring sockets of one tunnel (mlvpn-behaviour.md, Monitoring).
+/// MLVPN's monitoring sockets of one tunnel (mlvpn(8), Monitoring).
 public struct Monitoring: Hashable, Sendable {
     public var unixPath: String?
     public var bindHost: Host?

@@ -2,7 +2,7 @@ import Glibc
 import Testing
 import TunnelTestKit
 
-/// Status scripts, as mlvpn-behaviour.md has them.
+/// Status scripts, as mlvpn(8) has them.
 @Suite(.serialized) struct ScriptTests {
     @Test func theScriptSeesEveryEventInOrderWithItsEnvironment() throws {
         try TunnelBed.with { bed in
