@@ -58,7 +58,8 @@ public struct BarChart {
                 "<path d=\"M\(x.text(1)) \(top.text(1))V\(bottom.text(1))\" stroke=\"#dddddd\" fill=\"none\"/>")
             lines.append(
                 Self.label(
-                    value.text(step < 0.1 ? 2 : step < 1 ? 1 : 0), x: x, y: bottom + 16, extra: "text-anchor=\"middle\""))
+                    value.text(step < 0.1 ? 2 : step < 1 ? 1 : 0), x: x, y: bottom + 16,
+                    extra: "text-anchor=\"middle\""))
         }
         lines.append(Self.label(unit, x: Self.labelWidth, y: bottom + 34))
         for (row, group) in groups.enumerated() {

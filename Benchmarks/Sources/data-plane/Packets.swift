@@ -18,8 +18,9 @@ enum Packets {
     }
 
     /// A read from a device with segmentation: one packet with a partial checksum, and what belongs in front of it.
-    static func writeSuperPacket(_ bytes: UnsafeMutableRawPointer, segments: Int) -> (header: VirtioNetHeader, count: Int)
-    {
+    static func writeSuperPacket(_ bytes: UnsafeMutableRawPointer, segments: Int) -> (
+        header: VirtioNetHeader, count: Int
+    ) {
         let payload = segments * segmentSize
         writeHeaders(bytes, payload: payload, sequence: 1, identification: 1)
         var sum = InternetChecksum()

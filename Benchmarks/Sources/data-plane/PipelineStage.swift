@@ -99,7 +99,8 @@ final class PipelineStage: Stage {
             let (header, type) = try? Datagram.parse(UnsafeRawBufferPointer(start: bytes, count: Self.datagramSize)),
             pairs[link].client.isWorthOpening(header, type, now: now),
             cipher.open(
-                bytes + DatagramHeader.size, count: Int(header.length), flowID: header.flowID, sequence: header.sequence)
+                bytes + DatagramHeader.size, count: Int(header.length), flowID: header.flowID, sequence: header.sequence
+            )
         else { return }
         let body = UnsafeRawBufferPointer(start: bytes + Datagram.overhead, count: Packets.mtu)
         let reception = pairs[link].client.receive(

@@ -49,7 +49,8 @@ struct Stages: ParsableCommand {
         guard let stages else { return all }
         let beginnings = stages.split(separator: ",")
         for beginning in beginnings where !all.contains(where: { $0.name.hasPrefix(beginning) }) {
-            throw ValidationError("--stages: no stage begins with '\(beginning)': \(all.map(\.name).joined(separator: "; ")).")
+            let known = all.map(\.name).joined(separator: "; ")
+            throw ValidationError("--stages: no stage begins with '\(beginning)': \(known).")
         }
         return all.filter { stage in beginnings.contains { stage.name.hasPrefix($0) } }
     }
@@ -121,8 +122,8 @@ struct Thresholds: Decodable {
                 continue
             }
             if cost.allocationsPerPacket > limit {
-                problems.append(
-                    "\(cost.stage): \(cost.allocationsPerPacket.text(4)) allocations per packet, \(limit.text(4)) allowed")
+                let found = cost.allocationsPerPacket.text(4)
+                problems.append("\(cost.stage): \(found) allocations per packet, \(limit.text(4)) allowed")
             }
         }
         let known = Set(costs.map(\.stage))

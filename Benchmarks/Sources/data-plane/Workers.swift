@@ -6,7 +6,7 @@ import TunnelCrypto
 
 struct Workers: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "What several workers do together, compared with one: the whole way of packets, a tunnel to each thread.",
+        abstract: "What several workers do together, compared with one.",
         discussion: """
             Each thread carries packets of a tunnel of its own from a device's read to a device's write, with two links \
             and all crypto at both ends, but without system calls. What is missing to the number of threads is shared \

@@ -131,7 +131,7 @@ struct Throughput: ParsableCommand {
     /// A program as `--peer` names it; the second of a kind is told from the first by its number.
     private func furtherPeer(_ text: String, after others: [any Peer]) throws -> any Peer {
         guard let sign = text.firstIndex(of: "=") else {
-            throw ValidationError("--peer: '\(text)' is not KIND=PATH, such as wireguard-go=/usr/local/bin/wireguard-go.")
+            throw ValidationError("--peer: '\(text)' is not KIND=PATH, such as mlvpn=/usr/local/sbin/mlvpn.")
         }
         let kind = String(text[..<sign])
         let path = URL(fileURLWithPath: String(text[text.index(after: sign)...])).standardizedFileURL.path
