@@ -21,6 +21,8 @@ public struct ProcessCost: Sendable {
         public var resident = 0.0
         public var switches = 0
         public var processes = 0
+
+        public init() {}
     }
 
     public init() {}

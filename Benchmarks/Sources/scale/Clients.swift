@@ -20,8 +20,7 @@ struct Clients: ParsableCommand {
     func run() throws {
         guard SessionCipher.start() else { throw ValidationError("libsodium cannot be started.") }
         var crowd = try ClientCrowd(tunnels: tunnels, rate: rate, size: size)
-        setvbuf(stdout, nil, _IOLBF, 0)
-        print("ready")
+        say("ready")
         crowd.run()
     }
 }
@@ -111,7 +110,7 @@ private struct ClientCrowd {
             if interval > 0 { for tunnel in 0..<tunnels where sendTimes[tunnel] <= now { request(tunnel, now) } }
             if now - lastReport >= 100 * millisecond {
                 lastReport = now
-                print("up \(upCount) sent \(sent) answered \(answered)")
+                say("up \(upCount) sent \(sent) answered \(answered)")
             }
         }
     }
@@ -217,4 +216,10 @@ private struct ClientCrowd {
         dataSequences[tunnel] &+= 1
         sent += 1
     }
+}
+
+/// At once, whatever standard output is.
+private func say(_ text: String) {
+    let bytes = Array("\(text)\n".utf8)
+    _ = bytes.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
 }

@@ -22,7 +22,7 @@ struct Crowd {
         try define(at: server)
         let defined = elapsed(since: began)
         server.stop()
-        try waitUntil("the devices to go", within: .seconds(60)) { try devices() == 0 }
+        try waitUntil("the devices to go", within: .seconds(60)) { () throws(RigError) in try devices() == 0 }
         // What ended is freed a little later.
         usleep(1_000_000)
 
@@ -30,9 +30,12 @@ struct Crowd {
         var clients = try startClients(rate: 0, size: size)
         let started = ContinuousClock.now
         try server.launch()
-        try waitUntil("all devices to be there", within: .seconds(120)) { try devices() == count }
+        try waitUntil("all devices to be there", within: .seconds(120)) { () throws(RigError) in try devices() == count
+        }
         let devicesUp = elapsed(since: started)
-        try waitUntil("all links to be up", within: .seconds(120)) { try linksUp(clients) == 2 * count }
+        try waitUntil("all links to be up", within: .seconds(120)) { () throws(RigError) in
+            try upLinks(clients) == 2 * count
+        }
         let linksUp = elapsed(since: started)
         progress("\(count) tunnels: devices \(devicesUp.text(2)) s, links \(linksUp.text(2)) s")
 
@@ -45,7 +48,9 @@ struct Crowd {
         if rate > 0 {
             clients.stop()
             clients = try startClients(rate: rate, size: size)
-            try waitUntil("all links to be up", within: .seconds(120)) { try self.linksUp(clients) == 2 * count }
+            try waitUntil("all links to be up", within: .seconds(120)) { () throws(RigError) in
+                try upLinks(clients) == 2 * count
+            }
             usleep(3_000_000)
             busy = try load("busy", clients, seconds: seconds)
         }
@@ -143,7 +148,7 @@ struct Crowd {
         return (numbers[0], numbers[1], numbers[2])
     }
 
-    private func linksUp(_ clients: RunningProcess) throws(RigError) -> Int { try counters(clients).up }
+    private func upLinks(_ clients: RunningProcess) throws(RigError) -> Int { try counters(clients).up }
 }
 
 private func elapsed(since start: ContinuousClock.Instant) -> Double {
