@@ -22,9 +22,24 @@ let package = Package(
     targets: [
         .target(
             name: "BenchmarkKit",
-            dependencies: [.product(name: "TunnelTestKit", package: "mlvpn-concentrator")], swiftSettings: settings),
+            dependencies: [
+                .product(name: "TunnelTestKit", package: "mlvpn-concentrator"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
+        // Counts what the program allocates, by standing in for the C library's allocator.
+        .target(name: "CAllocations"),
         .executableTarget(name: "netns-throughput", dependencies: programDependencies, swiftSettings: settings),
         .executableTarget(name: "bonding", dependencies: programDependencies, swiftSettings: settings),
-        .executableTarget(name: "scale", dependencies: programDependencies, swiftSettings: settings),
+        .executableTarget(
+            name: "scale",
+            dependencies: programDependencies + [.product(name: "DataPlane", package: "mlvpn-concentrator")],
+            swiftSettings: settings),
+        .executableTarget(
+            name: "data-plane",
+            dependencies: [
+                "BenchmarkKit", "CAllocations",
+                .product(name: "DataPlane", package: "mlvpn-concentrator"),
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
     ]
 )

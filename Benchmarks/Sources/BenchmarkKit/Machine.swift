@@ -21,7 +21,8 @@ public struct Machine: Encodable, Sendable {
         commandLine = ([program] + CommandLine.arguments.dropFirst()).joined(separator: " ")
     }
 
-    public var text: String {
-        "\(date), \(cores) × \(processor), Linux \(kernel)\n\(commandLine)"
-    }
+    /// When and where, in one line.
+    public var place: String { "\(date), \(cores) × \(processor), Linux \(kernel)" }
+
+    public var text: String { "\(place)\n\(commandLine)" }
 }

@@ -43,4 +43,13 @@ public struct TextTable {
             }.joined(separator: "  ")
         }.joined(separator: "\n")
     }
+
+    /// As a table of GitHub-flavoured Markdown.
+    public var markdown: String {
+        guard let header = rows.first else { return "" }
+        let rule = header.indices.map { $0 == 0 ? "---" : "---:" }
+        return ([header, rule] + rows.dropFirst()).map { row in
+            "| " + row.map { $0.isEmpty ? " " : $0 }.joined(separator: " | ") + " |"
+        }.joined(separator: "\n")
+    }
 }

@@ -21,8 +21,3 @@ struct Emulate: ParsableCommand {
         LinkEmulator.runCommandLine(arguments)
     }
 }
-
-/// To the terminal, beside the result.
-func progress(_ text: String) {
-    FileHandle.standardError.write(Data("\(text)\n".utf8))
-}

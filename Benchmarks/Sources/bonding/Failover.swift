@@ -21,6 +21,8 @@ struct Failover: ParsableCommand {
     @Option(help: "Measurements of each kind.")
     var repeats = 1
 
+    @OptionGroup var output: OutputOptions
+
     private static let lines = [Line(rate: 50, settings: "delay=10ms"), Line(rate: 50, settings: "delay=10ms")]
     /// Seconds: from the start of traffic to the cut, from there to the mending, from there to the end.
     private static let phases = (before: 6, cut: 10, after: 8)
@@ -31,15 +33,18 @@ struct Failover: ParsableCommand {
 
     func run() throws {
         interruptible()
+        var rows: [[String]] = []
         var table = TextTable(["cut", "gap ms", "lost", "TCP back s", "gap at return ms", "lost at return"])
         for cut in try selectedCuts() {
             for round in 1...repeats {
                 let result = try measure(cut.direction)
                 progress("\(round)/\(repeats) \(cut.name): \(result)")
                 table.add([cut.name] + result)
+                rows.append([cut.name] + result)
             }
         }
-        print("\(Machine().text)\n\n\(table.text)")
+        let note = "gap: the longest time between two answers; ends: \(ends.ends.rawValue)"
+        try output.show(Presentation(tables: [table], notes: [note]), report: rows)
     }
 
     private func selectedCuts() throws -> [(name: String, direction: PathDirection)] {

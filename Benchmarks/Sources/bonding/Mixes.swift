@@ -21,7 +21,7 @@ struct Mixes: ParsableCommand {
     var streams = "8,1"
 
     @Option(help: "Congestion control inside, with commas.")
-    var congestion = "cubic"
+    var congestion = "cubic,bbr"
 
     @Option(help: "down (to the customer) or up.")
     var direction = "down"
@@ -33,13 +33,12 @@ struct Mixes: ParsableCommand {
     var warmUp = 5
 
     @Option(help: "Measurements of each kind; the median counts.")
-    var repeats = 1
+    var repeats = 3
 
     @Option(help: "Seed of the lines' chance.")
     var seed: UInt64 = 1
 
-    @Flag(help: "Print one JSON document instead of a table.")
-    var json = false
+    @OptionGroup var output: OutputOptions
 
     func validate() throws {
         _ = try selectedMixes()
@@ -56,7 +55,7 @@ struct Mixes: ParsableCommand {
         for mix in try selectedMixes() {
             results += try measure(mix)
         }
-        print(try json ? MixReport(ends: ends.ends.rawValue, results: results).json() : table(results))
+        try output.show(presentation(results), report: MixReport(ends: ends.ends.rawValue, results: results))
     }
 
     /// The tunnel over each line alone and then over all, in each repetition anew.
@@ -105,8 +104,11 @@ struct Mixes: ParsableCommand {
         return try Iperf(json: output).receivedBitsPerSecond / 1e6
     }
 
-    private func table(_ results: [MixResult]) -> String {
+    private func presentation(_ results: [MixResult]) -> Presentation {
         var table = TextTable(["mix", "TCP", "each line alone", "bond", "to best", "to sum", "goal", "met"])
+        var chart = BarChart(
+            title: "The bond beside its lines, \(ends.ends.rawValue)", unit: "Mbit/s of TCP payload",
+            series: ["best line alone", "bond", "sum of the lines"])
         for result in results {
             table.add([
                 result.mix.name, result.workload.text, result.alone.map { $0.text(1) }.joined(separator: " + "),
@@ -114,14 +116,19 @@ struct Mixes: ParsableCommand {
                 result.goal.map { "\($0.text(2)) of \(result.mix.reference.rawValue)" } ?? "",
                 result.isMet.map { $0 ? "yes" : "no" } ?? "",
             ])
+            chart.groups.append(
+                .init(
+                    "\(result.mix.name), \(result.workload.text)",
+                    [result.alone.max(), result.bond, result.alone.reduce(0, +)]))
         }
-        let lines = Set(results.map(\.mix.name)).sorted().compactMap { name in
-            Mix.all.first { $0.name == name }.map { mix in
-                "\(name): \(mix.lines.map(\.description).joined(separator: " | "))"
-            }
+        let names = Set(results.map(\.mix.name))
+        let lines = Mix.all.filter { names.contains($0.name) }.map { mix in
+            "\(mix.name): \(mix.lines.map(\.description).joined(separator: " | "))"
         }
-        return "\(Machine().text)\n\(lines.joined(separator: "\n"))\n\n\(table.text)\n\n"
-            + "Mbit/s of TCP payload, \(direction); medians of \(repeats), \(duration) s after \(warmUp) s"
+        let note =
+            "Mbit/s of TCP payload, \(direction); ends: \(ends.ends.rawValue); medians of \(repeats), "
+            + "\(duration) s after \(warmUp) s"
+        return Presentation(preface: lines, tables: [table], notes: [note], chart: chart)
     }
 
     private func workloads() throws -> [Workload] {
@@ -195,12 +202,5 @@ private struct MixReport: Encodable {
                 alone: result.alone, bond: result.bond, toBest: result.toBest, toSum: result.toSum, goal: result.goal,
                 met: result.isMet)
         }
-    }
-
-    func json() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        return String(decoding: try encoder.encode(self), as: UTF8.self)
     }
 }

@@ -73,16 +73,10 @@ struct Report: Encodable {
     var duration: Int
     var samples: [Sample]
 
-    func json() throws -> String {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        encoder.keyEncodingStrategy = .convertToSnakeCase
-        return String(decoding: try encoder.encode(self), as: UTF8.self)
-    }
-
     /// One table per workload; the first peer is what the ratios refer to.
-    func text(workloads: [String], peers: [String]) -> String {
-        var text = machine.text
+    func presentation(workloads: [String], peers: [String]) -> Presentation {
+        var tables: [TextTable] = []
+        var chart = BarChart(title: "TCP and UDP through one tunnel", unit: "Gbit/s of payload", series: peers)
         for workload in workloads {
             var table = TextTable([
                 workload, "Gbit/s", "min", "max", "cpu/Gbit", "MB", "loss %", "Gbit/s ratio", "cpu ratio",
@@ -95,10 +89,16 @@ struct Report: Encodable {
                     row.loss.map { $0.text(1) } ?? "", (first.rate / row.rate).text(2), (first.cpu / row.cpu).text(2),
                 ])
             }
-            text += "\n\n\(table.text)"
+            tables.append(table)
+            chart.groups.append(.init(workload, peers.map { row(workload, $0).rate }))
         }
-        return text + "\n\nmedians of \(samples.count / (workloads.count * peers.count)), "
-            + "\(duration) s each, \(links) link(s) where the program bonds; ratios: \(peers[0]) to the row's"
+        let medians = samples.count / (workloads.count * peers.count)
+        return Presentation(
+            tables: tables,
+            notes: [
+                "medians of \(medians), \(duration) s each, \(links) link(s) where the program bonds; "
+                    + "ratios: \(peers[0]) to the row's"
+            ], chart: chart)
     }
 
     private func row(

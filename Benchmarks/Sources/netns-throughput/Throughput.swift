@@ -20,14 +20,14 @@ struct Throughput: ParsableCommand {
     @Option(help: "Where this project's executables are; 'none' leaves it out.")
     var programs = "../.build/release"
 
-    @Option(help: "Debian's programs to measure, with commas; 'none' for none.")
+    @Option(help: "Installed programs to measure, with commas; 'none' for none.")
     var peers = "openvpn,wireguard-go,fastd"
 
-    @Option(name: .customLong("wireguard-go"), help: "A further wireguard-go; may be repeated.")
-    var wireGuardGo: [String] = []
-
-    @Option(help: "A stock MLVPN; may be repeated.")
-    var mlvpn: [String] = []
+    @Option(
+        help: ArgumentHelp(
+            "A further program: wireguard-go=, mlvpn=, openvpn= or fastd=PATH, or concentrator=DIRECTORY; may be repeated.",
+            valueName: "kind=path"))
+    var peer: [String] = []
 
     @Option(help: "The user whom stock MLVPN runs as; its home becomes MLVPN's root directory.")
     var mlvpnUser = "daemon"
@@ -50,8 +50,7 @@ struct Throughput: ParsableCommand {
     @Option(help: "UDP senders' rate as iperf3 has it; 0 sends as fast as it can, and then mostly measures loss.")
     var udpRate = "200M"
 
-    @Flag(help: "Print one JSON document instead of tables.")
-    var json = false
+    @OptionGroup var output: OutputOptions
 
     func validate() throws {
         guard (1...2).contains(links) else { throw ValidationError("--links is 1 or 2.") }
@@ -80,7 +79,8 @@ struct Throughput: ParsableCommand {
             return try measure(lanes, workloads)
         }
         let report = Report(links: links, duration: duration, samples: samples)
-        print(try json ? report.json() : report.text(workloads: workloads.map(\.name), peers: peers.map(\.name)))
+        let presentation = report.presentation(workloads: workloads.map(\.name), peers: peers.map(\.name))
+        try output.show(presentation, report: report)
     }
 
     private func measure(_ lanes: [Lane], _ workloads: [Workload]) throws -> [Sample] {
@@ -116,13 +116,7 @@ struct Throughput: ParsableCommand {
                     ? [Concentrator(directory: path)]
                     : scheduler.map { Concentrator(directory: path, scheduler: $0, name: "concentrator-\($0)") })
         }
-        for (index, path) in wireGuardGo.enumerated() {
-            result.append(WireGuardGo(program: path, name: "wireguard-go-given\(index == 0 ? "" : "\(index + 1)")"))
-        }
-        for (index, path) in mlvpn.enumerated() {
-            result.append(
-                StockMLVPN(program: path, user: mlvpnUser, name: "mlvpn-given\(index == 0 ? "" : "\(index + 1)")"))
-        }
+        for text in peer { result.append(try furtherPeer(text, after: result)) }
         for name in peers.split(separator: ",") where name != "none" {
             switch name {
             case "openvpn": result.append(OpenVPN())
@@ -133,9 +127,24 @@ struct Throughput: ParsableCommand {
         }
         return result
     }
-}
 
-/// To the terminal, beside the result.
-func progress(_ text: String) {
-    FileHandle.standardError.write(Data("\(text)\n".utf8))
+    /// A program as `--peer` names it; the second of a kind is told from the first by its number.
+    private func furtherPeer(_ text: String, after others: [any Peer]) throws -> any Peer {
+        guard let sign = text.firstIndex(of: "=") else {
+            throw ValidationError("--peer: '\(text)' is not KIND=PATH, such as mlvpn=/usr/local/sbin/mlvpn.")
+        }
+        let kind = String(text[..<sign])
+        let path = URL(fileURLWithPath: String(text[text.index(after: sign)...])).standardizedFileURL.path
+        let taken = others.filter { $0.name.hasPrefix("\(kind)-given") }.count
+        let name = "\(kind)-given\(taken == 0 ? "" : "\(taken + 1)")"
+        switch kind {
+        case "wireguard-go": return WireGuardGo(program: path, name: name)
+        case "mlvpn": return StockMLVPN(program: path, user: mlvpnUser, name: name)
+        case "openvpn": return OpenVPN(program: path, name: name)
+        case "fastd": return Fastd(program: path, name: name)
+        case "concentrator": return Concentrator(directory: path, scheduler: scheduler.first, name: name)
+        default:
+            throw ValidationError("--peer: '\(kind)' is none of wireguard-go, mlvpn, openvpn, fastd, concentrator.")
+        }
+    }
 }

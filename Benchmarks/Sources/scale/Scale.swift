@@ -7,11 +7,19 @@ import TunnelTestKit
 struct Scale: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "scale",
-        abstract: "What many idle tunnels of two links cost a concentrator.",
+        abstract: "What many tunnels of two links cost a concentrator.",
+        subcommands: [Measure.self, Clients.self], defaultSubcommand: Measure.self)
+}
+
+struct Measure: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Times, processor and memory by number of tunnels, idle and busy.",
         discussion: """
-            A daemon holds N tunnels whose clients are as many tunnels of a second daemon. Measured at the first: the \
-            time from its start to all links up, then, with no traffic, the CPU time, the wake-ups (context switches \
-            of all threads) and the memory (proportional set size) of all its processes, and the time to stop.
+            A daemon holds N tunnels; their clients, of the stock protocol, are simulated by one process in another \
+            namespace and try to connect once a second. Measured are the times from the daemon's start to all devices \
+            being there and to all links being up, then, without traffic and with some through every tunnel, the CPU \
+            time, the wake-ups (context switches of all threads) and the memory of all the daemon's processes, and the \
+            time to stop. Busy tunnels carry ICMP echo requests, which the server's kernel answers.
             """)
 
     @Option(help: "Where this project's executables are.")
@@ -20,12 +28,22 @@ struct Scale: ParsableCommand {
     @Option(help: "Numbers of tunnels, with commas.")
     var tunnels = "1,10,100,1000"
 
-    @Option(help: "Seconds of idleness measured.")
+    @Option(help: "Seconds of idleness measured, and of traffic.")
     var duration = 20
+
+    @Option(help: "Packets per second in each direction of each busy tunnel; 0 leaves that out.")
+    var rate = 10
+
+    @Option(help: "Bytes of each of these packets.")
+    var size = 1000
+
+    @OptionGroup var output: OutputOptions
 
     func validate() throws {
         _ = try counts()
         guard (1...3600).contains(duration) else { throw ValidationError("--duration is 1 to 3600.") }
+        guard (0...10_000).contains(rate) else { throw ValidationError("--rate is 0 to 10000.") }
+        guard (64...1400).contains(size) else { throw ValidationError("--size is 64 to 1400.") }
     }
 
     func run() throws {
@@ -34,17 +52,52 @@ struct Scale: ParsableCommand {
         if let obstacle = Concentrator(directory: directory).obstacle {
             throw RigError.unexpected(obstacle)
         }
-        var table = TextTable([
-            "tunnels", "define s", "start s", "CPU %", "wake-ups/s", "MB", "processes", "stop s",
-        ])
+        var rows: [ScaleRow] = []
         for count in try counts() {
             let row = try NetworkRig.with { rig in
-                try Crowd(count: count, directory: directory, rig: rig).measure(seconds: duration)
+                try Crowd(count: count, directory: directory, rig: rig).measure(
+                    seconds: duration, rate: rate, size: size)
             }
             progress("\(count) tunnels: \(row)")
-            table.add(["\(count)"] + row)
+            rows.append(row)
         }
-        print("\(Machine().text)\n\n\(table.text)\n\nCPU % of one core, over \(duration) s without traffic")
+        try output.show(presentation(rows), report: ScaleReport(rows: rows))
+    }
+
+    private func presentation(_ rows: [ScaleRow]) -> Presentation {
+        var times = TextTable(["tunnels", "define s", "devices s", "links up s", "stop s", "processes"])
+        var memory = TextTable([
+            "tunnels", "engine RSS MB", "helpers PSS MB", "control PSS MB", "supervisor PSS MB", "all PSS MB",
+            "kernel MB",
+        ])
+        var load = TextTable([
+            "tunnels", "state", "CPU %", "engine", "control", "wake-ups/s", "packets/s", "answered %",
+        ])
+        var chart = BarChart(
+            title: "Tunnels of two links", unit: "MB; % of one core",
+            series: ["all PSS MB", "idle CPU %", "busy CPU %"])
+        for row in rows {
+            times.add([
+                "\(row.tunnels)", row.defineSeconds.text(1), row.devicesSeconds.text(2), row.linksSeconds.text(2),
+                row.stopSeconds.text(2), "\(row.processes)",
+            ])
+            memory.add(["\(row.tunnels)"] + row.memory.map { $0.text(1) })
+            for state in [row.idle, row.busy].compactMap(\.self) {
+                load.add([
+                    "\(row.tunnels)", state.name, state.cpu.text(2), state.engine.text(2), state.control.text(2),
+                    state.wakeUps.text(0), state.packets.text(0), state.packets > 0 ? state.answered.text(2) : "",
+                ])
+            }
+            chart.groups.append(
+                .init("\(row.tunnels) tunnels", [row.allMemory, row.idle.cpu, row.busy?.cpu]))
+        }
+        return Presentation(
+            tables: [times, memory, load],
+            notes: [
+                "times from the daemon's start; CPU % of one core over \(duration) s, of the daemon's processes without "
+                    + "the clients; kernel: what slabs, page tables, thread stacks and per-CPU data grew by; "
+                    + "busy: \(rate) packets/s of \(size) bytes in each direction of each tunnel"
+            ], chart: chart)
     }
 
     private func counts() throws -> [Int] {
@@ -57,111 +110,40 @@ struct Scale: ParsableCommand {
     }
 }
 
-/// Two daemons with as many tunnels between them as asked.
-private struct Crowd {
-    let count: Int
-    let directory: String
-    let rig: NetworkRig
-    private let site: Site
-
-    init(count: Int, directory: String, rig: NetworkRig) throws {
-        self.count = count
-        self.directory = directory
-        self.rig = rig
-        site = try Site(in: rig, name: "scale", links: 2)
-    }
-
-    func measure(seconds: Int) throws -> [String] {
-        let began = ContinuousClock.now
-        let server = try start(.server)
-        try define(.server, at: server)
-        let defined = ContinuousClock.now - began
-        let client = try start(.client)
-        try define(.client, at: client)
-        server.stop()
-
-        let started = ContinuousClock.now
-        try server.start()
-        try waitUntil("all links to be up", within: .seconds(120)) { () throws(RigError) -> Bool in
-            try linksUp(server) == 2 * count
-        }
-        let up = ContinuousClock.now - started
-
-        let before = ProcessCost(of: site.server)
-        let measuring = ContinuousClock.now
-        try waitUntil("the end of the measurement", within: .seconds(seconds + 30)) {
-            ContinuousClock.now - measuring >= .seconds(seconds)
-        }
-        let after = ProcessCost(of: site.server)
-        let elapsed = (ContinuousClock.now - measuring).seconds
-
-        let stopping = ContinuousClock.now
-        server.stop()
-        let stopped = ContinuousClock.now - stopping
-        return [
-            defined.seconds.text(1), up.seconds.text(1),
-            ((after.cpuSeconds - before.cpuSeconds) / elapsed * 100).text(2),
-            (Double(after.switches - before.switches) / elapsed).text(0), (after.memory / 1e6).text(1),
-            "\(after.processes)", stopped.seconds.text(1),
-        ]
-    }
-
-    private enum End: String {
-        case server
-        case client
-    }
-
-    private func start(_ end: End) throws -> Daemon {
-        try Daemon(in: rig, end == .server ? site.server : site.client, programs: directory, name: end.rawValue)
-    }
-
-    /// All tunnels of an end, from files as MLVPN has them.
-    private func define(_ end: End, at daemon: Daemon) throws {
-        var files: [String] = []
-        for number in 0..<count {
-            var text = """
-                [general]
-                mode = "\(end.rawValue)"
-                interface_name = "scale\(number)"
-                password = "tunnel \(number)"
-                ip4 = "10.\(80 + number / 16384).\(number / 64 % 256).\(number % 64 * 4 + (end == .server ? 1 : 2))/30"
-                timeout = 10
-
-                """
-            for link in 1...2 {
-                let port = 10_000 + number * 2 + link
-                text +=
-                    end == .server
-                    ? "[link\(link)]\nbindhost = \"\(Site.serverWire(link))\"\nbindport = \(port)\n"
-                    : "[link\(link)]\nremotehost = \"\(Site.serverWire(link))\"\nremoteport = \(port)\n"
-            }
-            files.append(try rig.file("\(end.rawValue)-t\(number).conf", text))
-        }
-        for start in stride(from: 0, to: count, by: 250) {
-            try daemon.admin(["import"] + files[start..<min(start + 250, count)], within: .seconds(600))
-        }
-    }
-
-    private func linksUp(_ daemon: Daemon) throws(RigError) -> Int {
-        struct Tunnel: Decodable {
-            struct Link: Decodable { var state: String }
-            var links: [Link]
-        }
-        let answer = try daemon.admin("--json", "status")
-        guard let tunnels = try? JSONDecoder().decode([Tunnel].self, from: Data(answer.utf8)) else {
-            throw .unexpected("status is not what it should be: \(answer.prefix(500))")
-        }
-        return tunnels.reduce(0) { $0 + $1.links.filter { $0.state == "up" }.count }
-    }
+struct ScaleReport: Encodable {
+    var machine = Machine()
+    var rows: [ScaleRow]
 }
 
-extension Duration {
-    fileprivate var seconds: Double {
-        Double(components.seconds) + Double(components.attoseconds) / 1e18
+struct ScaleRow: Encodable {
+    struct Load: Encodable {
+        var name: String
+        /// Percent of one core.
+        var cpu: Double
+        var engine: Double
+        var control: Double
+        var wakeUps: Double
+        /// Requests that the clients sent, per second.
+        var packets: Double
+        /// Percent of them.
+        var answered: Double
     }
-}
 
-/// To the terminal, beside the result.
-private func progress(_ text: String) {
-    FileHandle.standardError.write(Data("\(text)\n".utf8))
+    var tunnels: Int
+    var defineSeconds: Double
+    var devicesSeconds: Double
+    var linksSeconds: Double
+    var stopSeconds: Double
+    var processes: Int
+    var engineRSS: Double
+    var helpersPSS: Double
+    var controlPSS: Double
+    var supervisorPSS: Double
+    var allMemory: Double
+    var kernel: Double
+    var idle: Load
+    var busy: Load?
+
+    /// In the table's order, MB.
+    var memory: [Double] { [engineRSS, helpersPSS, controlPSS, supervisorPSS, allMemory, kernel] }
 }

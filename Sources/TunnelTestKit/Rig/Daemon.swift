@@ -31,8 +31,13 @@ public final class Daemon {
 
     /// Starts it again after ``stop()`` or its death, with the same state.
     public func start() throws(RigError) {
-        process = try Daemon.launch(rig, namespace, programs, stateDirectory, runDirectory, flags)
+        try launch()
         try waitUntilItAnswers()
+    }
+
+    /// The same without waiting for anything.
+    public func launch() throws(RigError) {
+        process = try Daemon.launch(rig, namespace, programs, stateDirectory, runDirectory, flags)
     }
 
     public func stop(within limit: Duration = .seconds(60)) {
