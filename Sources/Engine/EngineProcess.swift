@@ -169,7 +169,13 @@ private final class MainLoop {
         case .undefine(let slot):
             send(slot, .undefine(slot: slot))
             homes[slot] = nil
-        case .debug, .capture, .stop: break
+        case .debug(let slot, let tokens): send(slot, .debug(slot: slot, tokens: DebugTokens(rawValue: tokens)))
+        case .capture(let slot, let linkSlot, let limits):
+            guard let descriptor = descriptors.take()?.release() else { return }
+            send(
+                slot, .capture(slot: slot, linkSlot: linkSlot, descriptor: descriptor, limits: limits),
+                orClose: descriptor)
+        case .stop: break
         }
         updateTitle()
     }
@@ -274,6 +280,7 @@ private final class MainLoop {
         }
         guard let best else { return }
         homes[best.key]?.worker = least
+        workers[least].send(.expect(slot: best.key))
         workers[most].send(.move(slot: best.key, to: workers[least]))
         log.info(
             "tunnel moves to another worker",

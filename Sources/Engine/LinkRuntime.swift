@@ -15,10 +15,12 @@ struct LinkResume {
 
 /// What the engine keeps of a tunnel in the state map.
 struct TunnelResume {
-    static let layout: UInt64 = 0x5455_4e4c_0000_0001
+    static let layout: UInt64 = 0x5455_4e4c_0000_0002
     var layout: UInt64
     var identity: UInt64
     var nextDataSequence: UInt64
+    /// Numbers packets that are sent several times but not reordered; 0 is none.
+    var nextCopySequence: UInt64
 }
 
 /// One link at work. Lives at a fixed place in its tunnel; only the tunnel's worker touches it.

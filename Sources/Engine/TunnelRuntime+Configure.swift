@@ -24,6 +24,9 @@ extension TunnelRuntime {
         }
         self.generation = generation
         self.cipher = cipher
+        // A capture of frames that are of another kind from now on is no file.
+        if tunnel.definition.device != definition.device { captures = Captures() }
+        reviewCaptures(now)
         if tunnel.definition.reorder != definition.reorder {
             restartOrder(now)
             resequencer?.deinitialize(count: 1)
@@ -34,7 +37,12 @@ extension TunnelRuntime {
         isCleartext = definition.cleartextData
         clampsMSS = definition.clampMSS
         mtu = definition.effectiveMTU
-        linkHeaderLength = definition.device == .tap ? 14 : 0
+        let headerLength = definition.device == .tap ? 14 : 0
+        if headerLength != linkHeaderLength {
+            dropQueue()
+            queue.pointee = FairQueue(linkHeaderLength: headerLength)
+        }
+        linkHeaderLength = headerLength
         record.pointee.generation = generation
 
         forEachLink { link in
@@ -46,6 +54,8 @@ extension TunnelRuntime {
             applyLink(link, slot: slot, identity: Self.identity(of: link.name, in: identity), now)
         }
         applyFilters(tunnel)
+        // Weights may have changed though the links that share the traffic have not.
+        eligible = 0
         updateEligible(now)
         updateDeadline(now)
         forEachLink { shared.post(.linkState(slot: slot, linkSlot: links[$0].slot, state: links[$0].reported)) }
@@ -68,12 +78,11 @@ extension TunnelRuntime {
     private func applyFilters(_ tunnel: CompiledTunnel) {
         filters = []
         for (filter, code) in zip(definition.filters, tunnel.filterPrograms) {
-            var mask: UInt32 = 0
-            for name in filter.links {
-                if let link = names.firstIndex(of: name) { mask |= 1 << UInt32(link) }
-            }
+            let places = filter.links.compactMap { names.firstIndex(of: $0) }
             do {
-                filters.append((program: try BPFProgram(code), links: mask))
+                filters.append(
+                    TunnelFilter(
+                        program: try BPFProgram(code), links: places.reduce(0) { $0 | 1 << UInt32($1) }, order: places))
             } catch {
                 log.error(
                     "filter is not run: its program is invalid",
@@ -138,6 +147,7 @@ extension TunnelRuntime {
         usedLinks |= 1 << UInt32(place)
         links[place].epoch = session.pointee.epoch
         links[place].wasStarted = isResumed
+        if isResumed { restartCopies(place) }
         // Down until told otherwise; a session that is resumed reports itself at the first tick.
         links[place].reported = isResumed ? session.pointee.visibleState : .down
         return place
@@ -153,6 +163,8 @@ extension TunnelRuntime {
             memory.assumingMemoryBound(to: LinkResume.self).pointee.layout = 0
         }
         links[link].record.pointee.generation = 0
+        captures.stop(link: link)
+        reviewCaptures(now)
         usedLinks &= ~(1 << UInt32(link))
         names[link] = nil
         peers[link] = []
@@ -243,9 +255,9 @@ extension TunnelRuntime {
         watch(device, Poller.devicePart)
     }
 
-    /// Leaves its worker: nothing of it stays in that one's buffers.
+    /// Leaves its worker: nothing of it stays in that one's buffers. Packets that wait keep their slots, which the next
+    /// worker's pool takes in: a pool's memory lives as long as the process.
     func leave(_ now: Moment) {
-        restartOrder(now)
         forEachLink { link in
             flush(link, now)
             unwatch(links[link].socket)
@@ -256,6 +268,7 @@ extension TunnelRuntime {
 
     /// The end: descriptors closed, places in the state map given back.
     func retire() {
+        dropQueue()
         forEachLink { link in
             closeSocket(link)
             shared.releaseFlowID(links[link].session.pointee.flowID)

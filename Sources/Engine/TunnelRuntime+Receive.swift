@@ -66,6 +66,9 @@ extension TunnelRuntime {
             }
         }
         record.pointee.reorderHeld = UInt64(resequencer.pointee.held)
+        if record.pointee.reorderTimeouts != resequencer.pointee.timeouts {
+            trace(.reorder, "gap given up; \(resequencer.pointee.held) packets wait")
+        }
         record.pointee.reorderTimeouts = resequencer.pointee.timeouts
         record.pointee.reorderOverflows = resequencer.pointee.overflows
     }
@@ -98,11 +101,16 @@ extension TunnelRuntime {
             var offset = 0
             while offset < count {
                 let length = min(size, count - offset)
+                if capturing != 0 {
+                    let datagram = UnsafeRawBufferPointer(start: buffer + used + offset, count: length)
+                    captureReceived(link, datagram, from: from, local: local)
+                }
                 take(state, link, buffer + used + offset, length, from, local, &coalescer, now)
                 offset += max(1, length)
             }
             used += (count + 63) & ~63
         }
+        if capturing != 0 { reviewCaptures(now) }
         measure(link, now)
         if now.nanoseconds >= state.pointee.session.pointee.reportDeadline {
             state.pointee.session.pointee.tick(now: now.nanoseconds)
@@ -144,6 +152,7 @@ extension TunnelRuntime {
             }
             guard cipher.open(body, count: bodyCount, flowID: header.flowID, sequence: header.sequence) else {
                 record.pointee.droppedAuthentication &+= 1
+                trace(.protocol, "datagram from \(from) is not sealed with this password", link: link)
                 return
             }
             body += Datagram.macSize
@@ -156,6 +165,10 @@ extension TunnelRuntime {
         }
         switch reception {
         case .data:
+            if let copies, isCopy(header, copies, link) {
+                self.record.pointee.duplicates &+= 1
+                return
+            }
             let packet = InboundPacket(bytes: body, count: bodyCount, link: link)
             order(packet, header, &coalescer, now)
         case .control:
@@ -163,9 +176,35 @@ extension TunnelRuntime {
             if session.pointee.epoch != state.pointee.epoch {
                 beginEpoch(state)
                 resequencer?.pointee.restart()
+                restartCopies(link)
             }
-        case .dropped(.replayed): record.pointee.droppedReplay &+= 1
-        case .dropped: record.pointee.droppedState &+= 1
+        case .dropped(let reason):
+            if reason == .replayed {
+                record.pointee.droppedReplay &+= 1
+            } else {
+                record.pointee.droppedState &+= 1
+            }
+            trace(.protocol, "datagram of type \(type) from \(from) dropped: \(reason)", link: link)
+        }
+    }
+
+    /// Whether a packet came already over another link.
+    private func isCopy(_ header: DatagramHeader, _ copies: UnsafeMutablePointer<PeerCopies>, _ link: Int) -> Bool {
+        guard links[link].session.pointee.capabilities.contains(.redundantCopies) else { return false }
+        if header.reorder { return copies.pointee.ordered.isCopy(header.dataSequence) }
+        return header.dataSequence != 0 && copies.pointee.unordered.isCopy(header.dataSequence)
+    }
+
+    /// A peer that may send copies counts anew.
+    func restartCopies(_ link: Int) {
+        guard links[link].session.pointee.capabilities.contains(.redundantCopies) else { return }
+        if let copies {
+            copies.pointee.ordered.restart()
+            copies.pointee.unordered.restart()
+        } else {
+            let new = UnsafeMutablePointer<PeerCopies>.allocate(capacity: 1)
+            new.initialize(to: PeerCopies())
+            copies = new
         }
     }
 
@@ -192,6 +231,9 @@ extension TunnelRuntime {
 
     private func deliver(_ packet: InboundPacket, _ coalescer: inout Coalescer) {
         let bytes = UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count))
+        // Both ways: a stock peer does not do its half.
+        if clampsMSS { clamp(bytes) }
+        if capturesInner { captureInner(UnsafeRawBufferPointer(bytes)) }
         if packet.isPooled { buffers.pendingFree.append(packet.bytes) }
         record.pointee.deviceTxPackets &+= 1
         record.pointee.deviceTxBytes &+= UInt64(packet.count)
@@ -215,6 +257,7 @@ extension TunnelRuntime {
         record.pointee.deviceWrites &+= 1
         if writev(device, parts.baseAddress, Int32(parts.count)) < 0 {
             record.pointee.droppedDevice &+= UInt64(vectors.count - 1)
+            trace(.tuntap, "device refuses a write: \(String(cString: strerror(errno)))")
         }
     }
 }

@@ -44,21 +44,59 @@ extension TunnelRuntime {
         let suspects = suspects
         let classes = [good, fallback, poor]
         let trusted = classes.first(where: { $0 & ~suspects != 0 }).map { $0 & ~suspects }
+        updateCopyLinks(good | fallback | poor)
         var chosen: UInt32 = trusted ?? classes.first(where: { $0 != 0 }) ?? 0
         switch definition.scheduler {
-        case .wrr, .redundant: near = chosen
+        case .wrr: near = chosen
+        case .redundant where chosen & ~copyLinks == 0: near = chosen
         case .failover:
             chosen = firstInOrder(of: chosen)
             near = chosen
-        case .adaptive:
+        case .adaptive, .redundant:
             chosen = withoutHarmful(chosen)
             near = nearest(of: chosen)
         }
         let isChanged = chosen != eligible
         eligible = chosen
-        if isChanged { scheduler.pointee.configure(weights: weights(), eligible: chosen) }
+        if isChanged {
+            scheduler.pointee.configure(weights: weights(), eligible: chosen)
+            trace(.wrr, "links that share the traffic, and weights: \(namesOf(chosen)) \(weights().map(\.weight))")
+        }
         updateHoldTime()
         openPaces(now)
+        tuneQueue()
+    }
+
+    /// The queue's delays follow what the paced links carry together.
+    private func tuneQueue() {
+        var rate: Double = 0
+        forEachLink { link in
+            if eligible & pacedLinks & 1 << UInt32(link) != 0 { rate += links[link].pacer.capacityOrLimit }
+        }
+        if rate > 0 { queue.pointee.tune(bytesPerSecond: Int64(rate)) }
+    }
+
+    /// Sending everything several times is for peers that drop the copies: a stock one would hand them all to its device.
+    private func updateCopyLinks(_ up: UInt32) {
+        copyLinks = 0
+        forEachLink {
+            let bit: UInt32 = 1 << UInt32($0)
+            if up & bit != 0, links[$0].session.pointee.capabilities.contains(.redundantCopies) { copyLinks |= bit }
+        }
+        let wasRedundant = isRedundant
+        isRedundant = definition.scheduler == .redundant && up != 0 && up & ~copyLinks == 0
+        record.pointee.isSchedulerRefused = definition.scheduler == .redundant && up & ~copyLinks != 0 ? 1 : 0
+        guard definition.scheduler == .redundant, up != 0, wasRedundant != isRedundant || !wasToldOfCopies else {
+            return
+        }
+        wasToldOfCopies = true
+        if isRedundant {
+            log.notice("every packet goes over every link", metadata: ["tunnel": "\(definition.name)"])
+        } else {
+            log.warning(
+                "scheduler redundant is refused: the peer does not drop copies, as stock MLVPN does not; adaptive is used",
+                metadata: ["tunnel": "\(definition.name)"])
+        }
     }
 
     private func noteTunnelState(_ up: UInt32, _ now: Moment) {
@@ -115,6 +153,10 @@ extension TunnelRuntime {
         return mask & ~out
     }
 
+    private func namesOf(_ mask: UInt32) -> [String] {
+        names.indices.filter { mask & 1 << UInt32($0) != 0 }.compactMap { names[$0]?.text }
+    }
+
     private func nearest(of mask: UInt32) -> UInt32 {
         var least = Int64.max
         forEachLink { link in
@@ -155,9 +197,22 @@ extension TunnelRuntime {
         scheduler.pointee.restrict(to: open)
         let link = scheduler.pointee.pick(size)
         guard link >= 0 else { return -1 }
+        charge(link, size)
+        return link
+    }
+
+    private func charge(_ link: Int, _ size: Int) {
         links[link].pacer.sent(size)
         if pacedLinks & 1 << UInt32(link) != 0, links[link].pacer.isExhausted { blocked |= 1 << UInt32(link) }
-        return link
+    }
+
+    /// A copy of `size` bytes each.
+    func charge(_ mask: UInt32, _ size: Int) {
+        var left = mask
+        while left != 0 {
+            charge(left.trailingZeroBitCount, size)
+            left &= left - 1
+        }
     }
 
     /// Which paces let something through now.
@@ -177,14 +232,30 @@ extension TunnelRuntime {
     // MARK: The queue
 
     func enqueue(_ packet: UnsafeMutableRawBufferPointer, _ now: Moment) {
-        guard let bytes = packet.baseAddress, let slot = buffers.pool.take() else {
+        guard let bytes = packet.baseAddress, let slot = takeSlot() else {
             record.pointee.droppedQueue &+= 1
             return
         }
+        lastQueued = now.nanoseconds
         memcpy(slot, bytes, packet.count)
         let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
         queue.pointee.enqueue(QueuedPacket(bytes: slot, count: packet.count), flow: flow, now: now.nanoseconds)
         collectDropped()
+    }
+
+    /// Where the worker's memory is used up, those who use most of it here give way.
+    private func takeSlot() -> UnsafeMutableRawPointer? {
+        if let slot = buffers.pool.take() { return slot }
+        queue.pointee.shed()
+        collectDropped()
+        return buffers.pool.take()
+    }
+
+    /// Gives the memory of a queue back that nothing needed for a while.
+    func releaseQueue(_ now: Moment) {
+        guard lastQueued != 0, now.nanoseconds - lastQueued > 10 * second, queue.pointee.isEmpty else { return }
+        lastQueued = 0
+        queue.pointee.releaseMemory()
     }
 
     private func collectDropped() {
@@ -201,13 +272,10 @@ extension TunnelRuntime {
         let stamp = now.wireTimestamp
         while !queue.pointee.isEmpty {
             guard eligible != 0 else { return dropQueue() }
-            let link = pickLink(Datagram.maximumSize)
-            guard link >= 0 else { break }
-            guard let packet = queue.pointee.dequeue(now: now.nanoseconds) else { break }
-            append(
-                UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count)), to: links + link, link,
-                reorder: true, stamp, now)
-            links[link].pacer.refund(Datagram.maximumSize - Int(packet.count) - Datagram.overhead)
+            guard eligible & ~blocked != 0, let packet = queue.pointee.dequeue(now: now.nanoseconds) else { break }
+            // A link is open: it takes any packet.
+            _ = sendScheduled(
+                UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count)), stamp, now)
             buffers.pool.give(packet.bytes)
         }
         collectDropped()
@@ -241,6 +309,9 @@ extension TunnelRuntime {
     /// Takes what a link's session learnt from its peer.
     func measure(_ link: Int, _ now: Moment) {
         let session = links[link].session
+        trace(
+            .rtt, "\(session.pointee.roundTrip.smoothed) µs, varies by \(session.pointee.roundTrip.variation) µs",
+            link: link)
         if let report = session.pointee.takeReport() {
             links[link].pacer.report(report, now: now.nanoseconds)
             links[link].record.pointee.capacity = UInt64(links[link].pacer.capacity)

@@ -60,50 +60,85 @@ extension TunnelRuntime {
 
     private func send(_ packet: UnsafeMutableRawBufferPointer, _ stamp: UInt16, _ now: Moment) {
         if packet.count > Datagram.maximumPlaintext { return refuse(packet, now) }
-        if clampsMSS {
-            clampMSS(
-                packet, linkHeaderLength: linkHeaderLength, maximumSegment4: UInt16(clamping: mtu - 40),
-                maximumSegment6: UInt16(clamping: mtu - 60))
-        }
-        if !filters.isEmpty {
-            let link = filtered(packet)
-            if link >= 0 { return append(packet, to: links + link, link, reorder: false, stamp, now) }
-        }
+        if clampsMSS { clamp(packet) }
+        if capturesInner { captureInner(UnsafeRawBufferPointer(packet)) }
+        if !filters.isEmpty, sendFiltered(packet, stamp, now) { return }
         guard queue.pointee.isEmpty else { return enqueue(packet, now) }
-        let link = pickLink(packet.count + Datagram.overhead)
-        if link >= 0 {
-            append(packet, to: links + link, link, reorder: true, stamp, now)
-        } else if eligible != 0 {
-            enqueue(packet, now)
-        } else {
-            record.pointee.droppedNoLink &+= 1
+        if !sendScheduled(packet, stamp, now) {
+            if eligible != 0 { enqueue(packet, now) } else { record.pointee.droppedNoLink &+= 1 }
         }
     }
 
-    /// The first filter that matches and has a link that is up; -1: none.
-    private func filtered(_ packet: UnsafeMutableRawBufferPointer) -> Int {
-        for filter in filters {
-            let able = filter.links & upLinks & ~suspects
-            if able != 0, filter.program.matches(UnsafeRawBufferPointer(packet)) { return able.trailingZeroBitCount }
+    func clamp(_ packet: UnsafeMutableRawBufferPointer) {
+        clampMSS(
+            packet, linkHeaderLength: linkHeaderLength, maximumSegment4: UInt16(clamping: mtu - 40),
+            maximumSegment6: UInt16(clamping: mtu - 60))
+    }
+
+    /// Sends a packet that a filter with a link that is up claims, the first such filter in order: on its first link, or
+    /// where the peer drops copies on all of them. Never queued, never reordered.
+    private func sendFiltered(_ packet: UnsafeMutableRawBufferPointer, _ stamp: UInt16, _ now: Moment) -> Bool {
+        let able = upLinks & ~suspects
+        for filter in filters where filter.links & able != 0 {
+            guard filter.program.matches(UnsafeRawBufferPointer(packet)) else { continue }
+            let links = filter.links & able
+            if links & (links - 1) != 0, links & ~copyLinks == 0 {
+                let sequence = resume.pointee.nextCopySequence
+                resume.pointee.nextCopySequence = max(1, sequence &+ 1)
+                appendCopies(packet, links, reorder: false, sequence, stamp, now)
+            } else if let link = filter.order.first(where: { links & 1 << UInt32($0) != 0 }) {
+                append(packet, link, reorder: false, 0, stamp, now)
+            }
+            trace(.filters, "a packet of \(packet.count) bytes goes where a filter says")
+            return true
         }
-        return -1
+        return false
+    }
+
+    /// Sends a packet as the scheduler says; false when no link may take it now.
+    func sendScheduled(_ packet: UnsafeMutableRawBufferPointer, _ stamp: UInt16, _ now: Moment) -> Bool {
+        if isRedundant {
+            let open = eligible & ~blocked
+            guard open != 0 else { return false }
+            charge(open, packet.count + Datagram.overhead)
+            appendCopies(packet, open, reorder: true, takeDataSequence(), stamp, now)
+        } else {
+            let link = pickLink(packet.count + Datagram.overhead)
+            guard link >= 0 else { return false }
+            append(packet, link, reorder: true, takeDataSequence(), stamp, now)
+        }
+        return true
+    }
+
+    func takeDataSequence() -> UInt64 {
+        let sequence = resume.pointee.nextDataSequence
+        resume.pointee.nextDataSequence = sequence &+ 1
+        return sequence
+    }
+
+    /// The same packet on several links; the receiver keeps the first that comes.
+    func appendCopies(
+        _ packet: UnsafeMutableRawBufferPointer, _ mask: UInt32, reorder: Bool, _ dataSequence: UInt64,
+        _ stamp: UInt16, _ now: Moment
+    ) {
+        var left = mask
+        while left != 0 {
+            append(packet, left.trailingZeroBitCount, reorder: reorder, dataSequence, stamp, now)
+            left &= left - 1
+        }
     }
 
     func append(
-        _ packet: UnsafeMutableRawBufferPointer, to state: UnsafeMutablePointer<LinkRuntime>, _ link: Int,
-        reorder: Bool, _ stamp: UInt16, _ now: Moment
+        _ packet: UnsafeMutableRawBufferPointer, _ link: Int, reorder: Bool, _ dataSequence: UInt64, _ stamp: UInt16,
+        _ now: Moment
     ) {
         guard let plaintext = packet.baseAddress else { return }
+        let state = links + link
         let isClear = isCleartext
         let bodyLength = isClear ? packet.count : packet.count + Datagram.macSize
         let size = DatagramHeader.size + bodyLength
         if !state.pointee.run.takes(size) { flush(link, now) }
         let place = state.pointee.run.append(size)
-        var dataSequence: UInt64 = 0
-        if reorder {
-            dataSequence = resume.pointee.nextDataSequence
-            resume.pointee.nextDataSequence = dataSequence &+ 1
-        }
         let header = state.pointee.session.pointee.nextHeader(
             .data, bodyLength: bodyLength, reorder: reorder, dataSequence: dataSequence, stamp: stamp,
             now: now.nanoseconds)
@@ -184,6 +219,11 @@ extension TunnelRuntime {
         _ state: UnsafeMutablePointer<LinkRuntime>, _ bytes: UnsafeMutableRawPointer, _ count: Int,
         to: inout SocketAddress, segmentSize: UInt16
     ) -> Int {
+        if capturing != 0, let link = link(ofSlot: state.pointee.slot) {
+            captureSent(
+                link, UnsafeRawBufferPointer(start: bytes, count: count),
+                size: segmentSize == 0 ? count : Int(segmentSize), to: to)
+        }
         var part = iovec(iov_base: bytes, iov_len: count)
         let socket = state.pointee.socket
         guard let local = UnsafeMutablePointer(state).pointer(to: \.local) else { return -Int(EINVAL) }
@@ -191,6 +231,7 @@ extension TunnelRuntime {
     }
 
     private func reportSendError(_ link: Int, _ code: Int) {
+        trace(.net, "send fails: \(String(cString: strerror(Int32(code))))", link: link)
         // A full buffer is load, and a refused port a peer that is away: both are seen elsewhere.
         guard code != Int(EAGAIN), code != Int(ECONNREFUSED), code != Int(ENOBUFS) else { return }
         let now = Int64(Clock.now())
@@ -230,6 +271,7 @@ extension TunnelRuntime {
             sequence: header.sequence)
         var to = control.destination
         let size = Datagram.overhead + count
+        trace(.protocol, "sends \(control.type) to \(control.destination)", link: link(ofSlot: state.pointee.slot))
         if control.type == .keepalive, !control.carriesReport { state.pointee.health.sent(now: now.nanoseconds) }
         if transfer(state, datagram, size, to: &to, segmentSize: 0) >= 0 {
             state.pointee.record.pointee.txPackets &+= 1
@@ -257,5 +299,5 @@ extension TunnelRuntime {
         }
     }
 
-    private static let capabilities: Capabilities = [.receiverReports]
+    private static let capabilities: Capabilities = [.receiverReports, .redundantCopies]
 }

@@ -7,6 +7,19 @@ import TunnelCrypto
 import TunnelModel
 import TunnelWire
 
+/// Tells copies of packets that are reordered, and of those that are not, which are numbered apart.
+struct PeerCopies: ~Copyable {
+    var ordered = CopyFilter()
+    var unordered = CopyFilter()
+}
+
+/// A filter at work: its links by their places, as bits and in their order.
+struct TunnelFilter {
+    let program: BPFProgram
+    let links: UInt32
+    let order: [Int]
+}
+
 /// One tunnel at work: its device, its links, and what connects them. Belongs to one worker at a time, which alone
 /// touches it; everything is done in that worker's turns, nothing waits.
 ///
@@ -41,7 +54,14 @@ final class TunnelRuntime {
     /// In memory of their own, so that a packet's way needs no access check.
     let scheduler: UnsafeMutablePointer<BurstScheduler>
     var resequencer: UnsafeMutablePointer<Resequencer>?
-    var filters: [(program: BPFProgram, links: UInt32)] = []
+    var filters: [TunnelFilter] = []
+    /// Of what the peer sends on several links; from the first session with a peer that may.
+    var copies: UnsafeMutablePointer<PeerCopies>?
+    /// Whether each packet is sent on every link: `scheduler = redundant`, with peers that drop copies.
+    var isRedundant = false
+    var wasToldOfCopies = false
+    /// Links whose peers drop copies.
+    var copyLinks: UInt32 = 0
     /// Links that are up.
     var upLinks: UInt32 = 0
     /// Links that share the traffic; of these, the ones with the shortest way, and those whose pace lets nothing through
@@ -55,6 +75,8 @@ final class TunnelRuntime {
     var lastPolicy: Int64 = 0
     /// What no link may take yet. In memory of its own, like the others.
     let queue: UnsafeMutablePointer<FairQueue>
+    /// When something last had to wait; 0: the queue's memory has been given back since.
+    var lastQueued: Int64 = 0
     /// What every packet needs of the definition.
     var isCleartext = false
     var clampsMSS = true
@@ -63,6 +85,12 @@ final class TunnelRuntime {
     var lastSendError: Int64 = 0
     /// When this tunnel next wants a turn though nothing came; `.max`: never.
     var deadline: Int64 = .max
+    /// What an operator watches: captures (see ``Captures/review(_:)``) and debug tokens.
+    var captures = Captures()
+    var capturing: UInt64 = 0
+    var tokens: DebugTokens = []
+    var traceSince: Int64 = 0
+    var tracedLines = 0
     /// Of the worker that has this tunnel; nil on the way between two.
     var poller: Poller?
     var place = 0
@@ -86,16 +114,18 @@ final class TunnelRuntime {
         scheduler = .allocate(capacity: 1)
         scheduler.initialize(to: BurstScheduler())
         queue = .allocate(capacity: 1)
-        queue.initialize(to: FairQueue())
+        queue.initialize(to: FairQueue(linkHeaderLength: definition.device == .tap ? 14 : 0))
         resequencer = Self.makeResequencer(tunnel.definition)
         let identity = Self.identity(of: tunnel.definition, cipher: cipher)
         if resume.pointee.layout != TunnelResume.layout || resume.pointee.identity != identity {
-            resume.pointee = TunnelResume(layout: TunnelResume.layout, identity: identity, nextDataSequence: 0)
+            resume.pointee = TunnelResume(
+                layout: TunnelResume.layout, identity: identity, nextDataSequence: 0, nextCopySequence: 1)
             record.pointee = StateMap.TunnelRecord()
             record.pointee.since = now.wallMilliseconds
         } else {
             // What the engine before may have sent without its having been noted.
             resume.pointee.nextDataSequence &+= 1
+            resume.pointee.nextCopySequence &+= 1
         }
         configure(generation: generation, tunnel: tunnel, linkSlots: linkSlots, now: now)
     }
@@ -106,6 +136,8 @@ final class TunnelRuntime {
         queue.deallocate()
         resequencer?.deinitialize(count: 1)
         resequencer?.deallocate()
+        copies?.deinitialize(count: 1)
+        copies?.deallocate()
         links.deallocate()
     }
 
@@ -158,7 +190,9 @@ final class TunnelRuntime {
             askForAddresses(link, now.nanoseconds)
         }
         drainQueue(now)
+        releaseQueue(now)
         reviewOrder(now)
+        reviewCaptures(now)
         updateDeadline(now)
     }
 
@@ -176,6 +210,7 @@ final class TunnelRuntime {
             earliest = min(earliest, (max(relaxed, now.nanoseconds) / grid + 1) * grid)
         }
         earliest = min(earliest, queueDeadline(now.nanoseconds))
+        if capturing != 0 { earliest = min(earliest, captures.deadline) }
         if let resequencer { earliest = min(earliest, resequencer.pointee.deadline(now: now.nanoseconds)) }
         deadline = earliest
     }
@@ -206,6 +241,7 @@ final class TunnelRuntime {
         if links[link].epoch != session.pointee.epoch {
             beginEpoch(links + link)
             restartOrder(now)
+            restartCopies(link)
         }
         let state = session.pointee.visibleState
         guard state != links[link].reported else { return }

@@ -16,8 +16,23 @@ enum WorkerCommand: Sendable {
     case undefine(slot: Slot)
     /// Hand the tunnel to another worker.
     case move(slot: Slot, to: Worker)
-    case adopt(MovingTunnel)
+    /// A tunnel is on its way here: what concerns it waits until then.
+    case expect(slot: Slot)
+    case adopt(slot: Slot, MovingTunnel?)
+    case debug(slot: Slot, tokens: DebugTokens)
+    /// Without `linkSlot`: the inner packets.
+    case capture(slot: Slot, linkSlot: Slot?, descriptor: Int32, limits: CaptureLimits)
     case stop
+
+    /// The tunnel that it concerns, if it may have to wait for it.
+    var slot: Slot? {
+        switch self {
+        case .define(let slot, _, _, _), .device(let slot, _, _), .socket(let slot, _, _), .peers(let slot, _, _),
+            .undefine(let slot), .move(let slot, _), .debug(let slot, _), .capture(let slot, _, _, _):
+            slot
+        case .expect, .adopt, .stop: nil
+        }
+    }
 }
 
 /// A tunnel on its way from one worker to another: neither touches it meanwhile.
@@ -47,6 +62,8 @@ final class Worker: @unchecked Sendable {
     private var readyPlaces: [Int] = []
     private var deadlines: [Int64] = []
     private var earliest: Int64 = .max
+    /// Commands for tunnels that are on their way here.
+    private var expected: [Slot: [WorkerCommand]] = [:]
     private var isStopped = false
 
     private static let deviceBit: UInt64 = 1 << 32
@@ -158,6 +175,10 @@ final class Worker: @unchecked Sendable {
     }
 
     private func obey(_ command: WorkerCommand, _ now: Moment) {
+        if let slot = command.slot, expected[slot] != nil {
+            expected[slot]?.append(command)
+            return
+        }
         switch command {
         case .define(let slot, let generation, let tunnel, let linkSlots):
             define(slot, generation, tunnel, linkSlots, now)
@@ -181,11 +202,25 @@ final class Worker: @unchecked Sendable {
             shared.post(.undefined(slot: slot))
         case .move(let slot, let worker):
             with(slot) { $0.leave(now) }
-            if let tunnel = remove(slot) { worker.send(.adopt(MovingTunnel(tunnel: tunnel))) }
-        case .adopt(let moving):
-            place(moving.tunnel)
-            moving.tunnel.tick(now)
-            if let place = places[moving.tunnel.slot] { schedule(place, moving.tunnel) }
+            worker.send(.adopt(slot: slot, remove(slot).map { MovingTunnel(tunnel: $0) }))
+        case .expect(let slot): expected[slot] = []
+        case .adopt(let slot, let moving):
+            if let tunnel = moving?.tunnel {
+                place(tunnel)
+                tunnel.tick(now)
+                if let place = places[slot] { schedule(place, tunnel) }
+            }
+            for waiting in expected.removeValue(forKey: slot) ?? [] { obey(waiting, now) }
+        case .debug(let slot, let tokens): with(slot) { $0.tokens = tokens }
+        case .capture(let slot, let linkSlot, let descriptor, let limits):
+            with(slot, orClose: descriptor) { tunnel in
+                let link = linkSlot.flatMap { tunnel.link(ofSlot: $0) }
+                if linkSlot != nil, link == nil {
+                    close(descriptor)
+                } else {
+                    tunnel.startCapture(link: link, descriptor: descriptor, limits: limits, now)
+                }
+            }
         case .stop:
             for tunnel in tunnels { tunnel?.stop(.shutdown, now) }
             isStopped = true

@@ -183,7 +183,16 @@ public struct DebugTokens: OptionSet, Hashable, Sendable {
         rawValue = 1 << UInt32(bit)
     }
 
+    /// Of the first token in the set.
+    public var name: String {
+        rawValue == 0 ? "" : Self.names[min(rawValue.trailingZeroBitCount, Self.names.count - 1)]
+    }
+
+    public static let net = DebugTokens(rawValue: 1 << 3)
     public static let `protocol` = DebugTokens(rawValue: 1 << 5)
     public static let reorder = DebugTokens(rawValue: 1 << 6)
     public static let rtt = DebugTokens(rawValue: 1 << 7)
+    public static let tuntap = DebugTokens(rawValue: 1 << 8)
+    public static let wrr = DebugTokens(rawValue: 1 << 9)
+    public static let filters = DebugTokens(rawValue: 1 << 10)
 }

@@ -63,7 +63,9 @@ public enum StateMap {
         public var isUp: UInt8 = 0
         /// Bit 0: device TSO, 1: device USO, 2: vnet header.
         public var offloads: UInt8 = 0
-        public var padding: UInt16 = 0
+        /// 1 while the definition's scheduler is not used because the peer cannot do its part.
+        public var isSchedulerRefused: UInt8 = 0
+        public var padding: UInt8 = 0
         public var deviceReads: UInt64 = 0
         public var deviceWrites: UInt64 = 0
         /// Time that its worker gave it.

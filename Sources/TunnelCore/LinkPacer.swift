@@ -16,6 +16,8 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     /// Bytes per second that the link is known to carry; 0: not known.
     public private(set) var capacity: Double = 0
     public var isPaced: Bool { capacity > 0 || limit > 0 }
+    /// What bounds the pace, bytes per second; 0: nothing does.
+    public var capacityOrLimit: Double { capacity == 0 || limit == 0 ? max(capacity, limit) : min(capacity, limit) }
     /// What waits in the path beyond its floor, nanoseconds.
     public private(set) var queueDelay: Int64 = 0
     /// Share of what was sent that did not arrive, smoothed, thousandths.

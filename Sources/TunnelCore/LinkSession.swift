@@ -132,7 +132,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     /// When a client asks a server that has fallen silent for a new session, in case it lost the old one: stock's server
     /// does not say so. Just after a new flow may take over, and then every 10 s.
     private var renewalDeadline: Int64 {
-        settings.isServer ? .max : max(lastHeard + PeerFlows.takeoverSilence + 10 * millisecond, lastAuthSent + 10 * second)
+        settings.isServer
+            ? .max : max(lastHeard + PeerFlows.takeoverSilence + 10 * millisecond, lastAuthSent + 10 * second)
     }
 
     /// When a report for the peer's pacing is due; to the millisecond, unlike ``deadline``.

@@ -93,7 +93,10 @@ import TunnelTestKit
             // 200 datagrams of 1000 bytes are seen on wire 2 alone; the kernel may show several in one.
             let captures = try [1, 2].map { wire in
                 let capture = try bed.rig.start(
-                    ["tcpdump", "-i", "wire\(wire)", "-n", "-l", "--immediate-mode", "udp and greater 1000"],
+                    [
+                        "tcpdump", "-i", "wire\(wire)", "-n", "-l", "--immediate-mode",
+                        "udp and greater 1000 and src host \(TunnelBed.serverWire(wire))",
+                    ],
                     in: bed.server)
                 try waitUntil("tcpdump", within: .seconds(10)) { capture.output.contains("listening on") }
                 return capture
