@@ -27,6 +27,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.0"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0", traits: []),
@@ -83,7 +84,7 @@ let package = Package(
             ],
             // Symbolic links to db/: the schema is in the executable.
             resources: [.embedInCode("SQL")], swiftSettings: settings),
-        .target(name: "AdminAPI", dependencies: ["TunnelModel"], swiftSettings: settings),
+        .target(name: "AdminAPI", dependencies: ["CSodium", "TunnelModel"], swiftSettings: settings),
         .target(
             name: "Control",
             dependencies: [
@@ -94,6 +95,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ], swiftSettings: settings),
 
         // Thin mains.
@@ -168,7 +170,24 @@ let package = Package(
         .testTarget(
             name: "StoreTests",
             dependencies: ["Store", "TunnelModel", .product(name: "GRDB", package: "GRDB.swift")],
+            exclude: ["Fixtures"], swiftSettings: settings),
+        .testTarget(
+            name: "ControlTests",
+            dependencies: [
+                "AdminAPI", "Control", "LinuxSystem", "ProcessChannel", "Store", "TunnelModel",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+            ],
             swiftSettings: settings),
+        .testTarget(
+            name: "AdminTests",
+            dependencies: [
+                "AdminAPI", "TunnelModel", "mlvpn-admin",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ], swiftSettings: settings),
         // Whole processes, in network namespaces.
         .testTarget(
             name: "IntegrationTests",

@@ -37,6 +37,12 @@ public struct ReloadRequest: Codable, Equatable, Sendable {
     }
 }
 
+/// What `PUT /v1/tunnels/NAME/debug` takes and gives: words such as `rtt`; none switches all off.
+public struct DebugTokenList: Codable, Equatable, Sendable {
+    public var tokens: [String]
+    public init(tokens: [String]) { self.tokens = tokens }
+}
+
 /// Rows of a query: `history` and `sql`.
 public struct Table: Codable, Equatable, Sendable {
     public var columns: [String]

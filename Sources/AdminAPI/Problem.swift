@@ -23,7 +23,8 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
     }
 
     public enum Kind: String, CaseIterable, Sendable {
-        case malformed, forbidden, notFound = "not-found", noSuchTunnel = "no-such-tunnel", noSuchLink = "no-such-link"
+        case malformed, unauthorized, forbidden, notFound = "not-found", noSuchTunnel = "no-such-tunnel", noSuchLink =
+            "no-such-link"
         case refused, conflict, tooLarge = "too-large", unavailable, failed, usage, unreachable
 
         public var uri: String { "urn:mlvpn:problem:\(rawValue)" }
@@ -31,6 +32,7 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
         public var title: String {
             switch self {
             case .malformed: "The request is malformed"
+            case .unauthorized: "A token is needed"
             case .forbidden: "Not allowed"
             case .notFound: "There is no such resource"
             case .noSuchTunnel: "There is no such tunnel"
@@ -49,6 +51,7 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
         public var status: Int {
             switch self {
             case .malformed, .usage: 400
+            case .unauthorized: 401
             case .forbidden: 403
             case .notFound, .noSuchTunnel, .noSuchLink: 404
             case .refused: 422

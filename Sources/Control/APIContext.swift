@@ -11,16 +11,25 @@ import TunnelModel
 struct APIContext: RequestContext {
     struct Source: RequestContextSource {
         var logger: Logger
-        /// The user at the other end.
+        /// The user at the other end, on the control socket.
         var uid: UInt32?
+        /// The token, elsewhere.
+        var via: String?
     }
 
     var coreContext: CoreRequestContextStorage
-    var uid: UInt32?
+    private let uid: UInt32?
+    private let via: String?
 
     init(source: Source) {
         coreContext = CoreRequestContextStorage(source: source)
         uid = source.uid
+        via = source.via
+    }
+
+    /// What this request does, for the audit.
+    func change(_ action: String, detail: String = "") -> Change {
+        Change(uid: uid, via: via, action: action, detail: detail)
     }
 }
 
@@ -88,6 +97,16 @@ extension Response {
             body: .init(byteBuffer: ByteBuffer(bytes: try JSON.encode(value) + [UInt8(ascii: "\n")])))
     }
 
+    /// With a link to the page that begins after `cursor` (RFC 8288); nil: this is the last one.
+    func linkingNext(_ cursor: String?, after request: Request) -> Response {
+        guard let cursor, let link = HTTPField.Name("Link") else { return self }
+        var query = request.uri.queryParameters.filter { $0.key != "cursor" }.map { "\($0.key)=\($0.value)" }
+        query.append("cursor=\(cursor)")
+        var response = self
+        response.headers[link] = "<\(request.uri.path)?\(query.joined(separator: "&"))>; rel=\"next\""
+        return response
+    }
+
     static func text(_ text: String, type: String = "text/plain; charset=utf-8") -> Response {
         Response(status: .ok, headers: [.contentType: type], body: .init(byteBuffer: ByteBuffer(string: text)))
     }
@@ -116,6 +135,31 @@ extension Request {
         case "1", "true", "yes": return true
         case let other?: throw Problem(.malformed, "\(name): \(quoted(other)) is neither 1 nor 0")
         }
+    }
+
+    /// How many items a page of a list has at most.
+    func limit(default value: Int = .max) throws -> Int {
+        guard let text = parameter("limit") else { return value }
+        guard let limit = Int(text), (1...100_000).contains(limit) else {
+            throw Problem(.malformed, "limit: \(quoted(text)) is no number from 1 to 100000")
+        }
+        return limit
+    }
+
+    /// Where a page begins, for lists whose items have numbers; see ``Response/linkingNext(_:after:)``.
+    func numericCursor() throws -> Int64? {
+        guard let text = parameter("cursor") else { return nil }
+        guard let number = Int64(text) else { throw Problem(.malformed, "cursor: \(quoted(text)) is none") }
+        return number
+    }
+
+    /// One page of a list that is in the order of `name`, and whether there are more.
+    func page<Item>(of items: [Item], name: (Item) -> String) throws -> (items: [Item], next: String?) {
+        let limit = try limit()
+        let cursor = parameter("cursor")
+        let rest = items.drop { item in cursor.map { name(item) <= $0 } ?? false }
+        let page = Array(rest.prefix(limit))
+        return (page, page.count < rest.count ? page.last.map(name) : nil)
     }
 
     /// The version in If-Match, which alone may be changed.

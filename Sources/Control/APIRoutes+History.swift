@@ -9,6 +9,7 @@ extension APIRoutes {
     func addHistory(to group: RouterGroup<APIContext>) {
         group.get("history") { request, _ in
             let range = try Self.range(request)
+            try store.requireKnown(tunnel: range.tunnel, link: range.link)
             let table: QueryTable
             if try request.flag("events") {
                 table = try await store.stateChanges(range)
@@ -24,9 +25,11 @@ extension APIRoutes {
         }
         group.get("events") { request, _ in
             let tunnel = request.parameter("tunnel")
-            if let tunnel { _ = try await directory.snapshots(of: tunnel) }
+            try store.requireKnown(tunnel: tunnel, link: nil)
             guard try request.flag("follow") else {
-                return try Response.json(Table(try await store.stateChanges(try Self.range(request), limit: 100)))
+                return try Response.json(
+                    Table(try await store.stateChanges(try Self.range(request), limit: try request.limit(default: 100)))
+                )
             }
             return try follow(tunnel)
         }
@@ -37,16 +40,20 @@ extension APIRoutes {
             return try Response.json(Table(table))
         }
         group.get("audit") { request, _ in
-            let entries = try store.audit(limit: 1000)
-            return try Response.json(
-                Table(
-                    columns: ["at", "uid", "action", "tunnel", "detail"],
-                    rows: entries.map {
-                        [
-                            .string(Timestamp.text($0.at)), JSONValue($0.uid), .string($0.action), .string($0.tunnel),
-                            .string($0.detail),
-                        ]
-                    }))
+            let before = try request.numericCursor()
+            let limit = try request.limit(default: 1000)
+            let entries = try store.audit(limit: limit, before: before)
+            let table = Table(
+                columns: ["at", "uid", "via", "action", "tunnel", "detail", "old", "new"],
+                rows: entries.map {
+                    [
+                        .string(Timestamp.text($0.at)), JSONValue($0.uid), JSONValue($0.via), .string($0.action),
+                        .string($0.tunnel),
+                        .string($0.detail), JSONValue($0.old), JSONValue($0.new),
+                    ]
+                })
+            return try Response.json(table).linkingNext(
+                entries.count < limit ? nil : entries.last.map { "\($0.id)" }, after: request)
         }
     }
 

@@ -31,9 +31,9 @@ extension APIRoutes {
             defer { unlink(file) }
             try await receive(request, into: file)
             try store.restore(from: file)
-            logger.notice("the database was restored from a backup", metadata: ["uid": "\(context.uid ?? 0)"])
             let now = Clock.wallMilliseconds()
             _ = try await recorder.begin(now: now)
+            try store.record(context.change("restore"), of: "")
             return try Response.json(try await directory.reload(names: nil, dryRun: false))
         }
     }

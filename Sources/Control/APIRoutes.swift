@@ -18,27 +18,35 @@ struct APIRoutes: Sendable {
     let logger: Logger
     /// Where uploads and copies of the database are kept while they pass.
     let stateDirectory: String
+    /// Milliseconds since 1970.
+    let startedAt = Clock.wallMilliseconds()
 
-    func responder() -> any HTTPResponder<APIContext> {
+    func responder() -> any HTTPResponder<APIContext> { router().buildResponder() }
+
+    func router() -> Router<APIContext> {
         let router = Router(context: APIContext.self)
         router.add(middleware: Problems(logger: logger))
         let v1 = router.group("v1")
         addTunnels(to: v1)
         addLinks(to: v1)
         addStatus(to: v1)
+        // Where scrapers look.
+        router.get("metrics") { _, _ in try await metrics() }
         addHistory(to: v1)
         addMaintenance(to: v1)
-        return router.buildResponder()
+        addDiagnosis(to: v1)
+        return router
     }
 
     private func addTunnels(to group: RouterGroup<APIContext>) {
-        group.get("tunnels") { _, _ in
-            try Response.json(try await directory.snapshots().map(TunnelSummary.init))
+        group.get("tunnels") { request, _ in
+            let page = try request.page(of: try await directory.snapshots()) { $0.definition.name.text }
+            return try Response.json(page.items.map(TunnelSummary.init)).linkingNext(page.next, after: request)
         }
         group.post("tunnels") { request, context in
             let change = try TunnelChange(try await request.decode(JSONValue.self))
             let isTrial = try request.flag("dry_run")
-            let stored = try await directory.add(change, uid: context.uid, dryRun: isTrial)
+            let stored = try await directory.add(change, by: context.change("add-tunnel"), dryRun: isTrial)
             return try Response.json(document(stored), status: isTrial ? .ok : .created)
         }
         group.get("tunnels/:name") { request, context in
@@ -54,7 +62,9 @@ struct APIRoutes: Sendable {
         }
         group.delete("tunnels/:name") { request, context in
             let name = try context.parameters.require("name")
-            try await directory.remove(name, expectedVersion: try request.expectedVersion(), uid: context.uid)
+            try await directory.remove(
+                name, expectedVersion: try request.expectedVersion(),
+                by: context.change("remove-tunnel"))
             return Response(status: .noContent)
         }
         for (action, enabled) in [("enable", true), ("disable", false)] {
@@ -121,13 +131,11 @@ struct APIRoutes: Sendable {
 
     private func addStatus(to group: RouterGroup<APIContext>) {
         group.get("status") { request, _ in
-            try Response.json(try await directory.snapshots(of: request.parameter("tunnel")).map(TunnelStatus.init))
+            let snapshots = try await directory.snapshots(of: request.parameter("tunnel"))
+            let page = try request.page(of: snapshots) { $0.definition.name.text }
+            return try Response.json(page.items.map(TunnelStatus.init)).linkingNext(page.next, after: request)
         }
-        group.get("metrics") { _, _ in
-            Response.text(
-                Metrics.text(try await directory.snapshots(), header: state.header, now: Clock.wallMilliseconds()),
-                type: "text/plain; version=0.0.4; charset=utf-8")
-        }
+        group.get("metrics") { _, _ in try await metrics() }
         group.get("healthz") { _, _ in
             let alive = state.header.heartbeat
             let isRunning = alive > 0 && Clock.wallMilliseconds() - alive <= HistoryWriter.silence
@@ -136,11 +144,21 @@ struct APIRoutes: Sendable {
                     status: isRunning ? "ok" : "degraded", engineRunning: isRunning,
                     tunnels: try await directory.snapshots().count, version: Version.text))
         }
-        group.post("reload") { request, _ in
+        group.post("reload") { request, context in
             let body = try await request.decode(ReloadRequest.self, whenEmpty: ReloadRequest())
             return try Response.json(
-                try await directory.reload(names: body.tunnels.map(Set.init), dryRun: body.dryRun ?? false))
+                try await directory.reload(
+                    names: body.tunnels.map(Set.init), dryRun: body.dryRun ?? false,
+                    by: context.change("reload")))
         }
+    }
+
+    private func metrics() async throws -> Response {
+        let snapshots = try await directory.snapshots()
+        return Response.text(
+            Metrics.text(
+                snapshots, header: state.header, startedAt: startedAt, rejected: await directory.rejected.count),
+            type: "text/plain; version=0.0.4; charset=utf-8")
     }
 
     /// A change of the tunnel that the path names.
@@ -150,7 +168,7 @@ struct APIRoutes: Sendable {
     ) async throws -> StoredTunnel {
         try await directory.change(
             try context.parameters.require("name"), expectedVersion: try request.expectedVersion(),
-            by: Change(uid: context.uid, action: action, detail: detail), edit)
+            by: context.change(action, detail: detail), edit)
     }
 
     private func document(_ stored: StoredTunnel, secrets: Bool = false) -> JSONValue {

@@ -44,6 +44,7 @@ public enum ControlProcess {
         do {
             let config = try readConfig(options.configFile)
             let adminGroup = Account.groupID(named: options.adminGroup)
+            let tcp = options.isStandalone ? nil : try APIListener(config)
             if getuid() == 0 { try dropPrivileges(options) }
             if !options.isStandalone { ProcessTitle.set("mlvpn-control") }
             let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor))
@@ -53,13 +54,13 @@ public enum ControlProcess {
                 return wait(logger) { try await StandaloneMonitor(link: link, state: state, logger: logger).run() }
             }
             let listener = Descriptor(welcome.listener)
-            let store = try Store(path: options.stateDirectory + "/mlvpn.db")
+            let store = try Store(path: options.stateDirectory + "/mlvpn.db") { AuditLog.write($0, to: logger) }
             let service = ControlService(
                 link: link, state: state, store: store, adminGroup: adminGroup,
                 retention: Retention(
                     samples: config.historySamplesDays, hourly: config.historyHourlyDays, daily: config.historyDailyDays
                 ),
-                stateDirectory: options.stateDirectory, logger: logger)
+                stateDirectory: options.stateDirectory, tcp: tcp, logger: logger)
             return wait(logger) { try await service.run(listener: listener) }
         } catch {
             logger.critical("\(error)")

@@ -13,6 +13,8 @@ struct ControlService: Sendable {
     let adminGroup: UInt32?
     let retention: Retention
     let stateDirectory: String
+    /// Where else the API is served.
+    let tcp: APIListener?
     let logger: Logger
 
     func run(listener: Descriptor) async throws {
@@ -20,7 +22,7 @@ struct ControlService: Sendable {
         let recorder = Recorder(
             store: store, instance: SupervisorIdentity.text(), retention: retention, logger: logger)
         let directory = TunnelDirectory(
-            store: store, state: state, recorder: recorder, hub: hub, logger: logger, send: link.send)
+            store: store, state: state, recorder: recorder, hub: hub, logger: logger, send: link.send(_:passing:))
         try await directory.start(eventsRead: try await recorder.begin(now: Clock.wallMilliseconds()))
         if adminGroup == nil {
             logger.warning(
@@ -30,13 +32,18 @@ struct ControlService: Sendable {
         let routes = APIRoutes(
             directory: directory, store: store, recorder: recorder, hub: hub, state: state, logger: logger,
             stateDirectory: stateDirectory)
-        let server = APIServer(responder: routes.responder(), adminGroup: adminGroup, logger: logger)
+        let responder = routes.responder()
+        let server = APIServer(responder: responder, access: .peers(adminGroup: adminGroup), logger: logger)
         let listening = Descriptor(socket)
         let monitors = TunnelMonitors(directory: directory, logger: logger)
         try await withThrowingTaskGroup { group in
             group.addTask {
                 guard let socket = listening.take() else { return }
                 try await server.run(on: socket)
+            }
+            if let tcp {
+                let server = APIServer(responder: responder, access: .tokens(tcp.tokens), logger: logger)
+                group.addTask { await listen(server, tcp) }
             }
             group.addTask { try await keepTime(directory, recorder, monitors) }
             group.addTask { await follow(directory) }
@@ -49,6 +56,18 @@ struct ControlService: Sendable {
         await directory.tick(now: Clock.wallMilliseconds())
         await recorder.record(directory.takeSamples(), now: Clock.wallMilliseconds())
         store.close()
+    }
+
+    /// On TCP; an address that is not there (yet) is tried again, and keeps nothing else from working.
+    private func listen(_ server: APIServer, _ tcp: APIListener) async {
+        let place: Logger.Metadata = ["api_listen": "\(tcp.host) port \(tcp.port)"]
+        while !Task.isCancelled {
+            do { try await server.run(host: tcp.host, port: tcp.port, tls: tcp.tls) } catch {
+                if Task.isCancelled { return }
+                logger.error("the API cannot listen: \(error); it is tried again in 10 seconds", metadata: place)
+            }
+            do { try await Task.sleep(for: .seconds(10)) } catch { return }
+        }
     }
 
     /// Until the supervisor says stop, or is gone.

@@ -57,10 +57,7 @@ final class SupervisorLink: Sendable {
         (events, continuation) = AsyncStream.makeStream()
     }
 
-    /// Sends, in order, from any thread.
-    func send(_ request: ControlRequest) { send(request, passing: []) }
-
-    /// Sends descriptors along, which are closed here once they are on their way.
+    /// Sends, in order, from any thread; descriptors are closed here once they are on their way.
     func send(_ request: ControlRequest, passing descriptors: [Descriptor]) {
         outgoing.withLock { $0.append(OutgoingRequest(request: request, descriptors: descriptors)) }
         wake.signal()

@@ -15,7 +15,7 @@ actor TunnelDirectory {
     let recorder: Recorder
     let hub: EventHub
     let logger: Logger
-    private let send: @Sendable (ControlRequest) -> Void
+    let send: @Sendable (ControlRequest, [Descriptor]) -> Void
 
     var entries: [Int64: TunnelEntry] = [:]
     /// Whose a place in the state map is.
@@ -30,7 +30,7 @@ actor TunnelDirectory {
 
     init(
         store: Store, state: StateReader, recorder: Recorder, hub: EventHub, logger: Logger,
-        send: @escaping @Sendable (ControlRequest) -> Void
+        send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
     ) {
         self.store = store
         self.state = state
@@ -45,7 +45,7 @@ actor TunnelDirectory {
         self.eventsRead = eventsRead
         known = try store.currentStates()
         let report = try reload(names: nil, dryRun: false)
-        send(.ready)
+        send(.ready, [])
         logger.notice(
             "definitions loaded", metadata: ["tunnels": "\(entries.count)", "rejected": "\(report.rejected.count)"])
     }
@@ -53,7 +53,9 @@ actor TunnelDirectory {
     /// Compares the database with what was applied, and applies what differs.
     ///
     /// - Parameter names: nil for all.
-    func reload(names: Set<String>?, dryRun: Bool) throws(StoreError) -> ReloadReport {
+    ///
+    /// - Parameter change: how what was changed in the database by other means is recorded; nil: not at all.
+    func reload(names: Set<String>?, dryRun: Bool, by change: Change? = nil) throws(StoreError) -> ReloadReport {
         let loaded = try store.definitions()
         var report = ReloadReport()
         var accepted: [(StoredTunnel, CompiledTunnel)] = []
@@ -79,7 +81,10 @@ actor TunnelDirectory {
         for (id, entry) in entries.sorted(by: { $0.key < $1.key })
         where !present.contains(id) && isAsked(entry.definition.name.text, id) {
             report.removed.append(entry.definition.name.text)
-            if !dryRun { forget(id) }
+            if !dryRun {
+                forget(id)
+                if let change { try store.record(change, from: entry.definition, to: nil) }
+            }
         }
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
@@ -88,7 +93,10 @@ actor TunnelDirectory {
                 report.changed.append(tunnel.definition.name.text)
             default: report.unchanged += 1
             }
-            if !dryRun { try apply(tunnel, compiled) }
+            if dryRun { continue }
+            let old = entries[tunnel.id]?.definition
+            try apply(tunnel, compiled)
+            if let change, old != tunnel.definition { try store.record(change, from: old, to: tunnel.definition) }
         }
         report.rejected = refused.filter { isAsked($0.name, $0.id) }.map {
             .init(name: $0.name, problems: $0.problems.map(\.description))
@@ -98,10 +106,10 @@ actor TunnelDirectory {
     }
 
     /// Stores a new tunnel and runs it.
-    func add(_ change: TunnelChange, uid: UInt32?, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
+    func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
-            definition = try change.newTunnel(interfaces: try interfaces())
+            definition = try wanted.newTunnel(interfaces: try interfaces())
         } catch {
             throw .refused([error])
         }
@@ -112,7 +120,7 @@ actor TunnelDirectory {
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }
         let compiled = try CompiledTunnel(compiling: definition)
-        let stored = try store.add(definition, by: Change(uid: uid, action: "add-tunnel"))
+        let stored = try store.add(definition, by: change)
         try await applyAndWait(stored, compiled)
         return stored
     }
@@ -132,8 +140,8 @@ actor TunnelDirectory {
         return stored
     }
 
-    func remove(_ name: String, expectedVersion: Int64?, uid: UInt32?) throws(StoreError) {
-        let id = try store.remove(name, expectedVersion: expectedVersion, by: Change(uid: uid, action: "remove-tunnel"))
+    func remove(_ name: String, expectedVersion: Int64?, by change: Change) throws(StoreError) {
+        let id = try store.remove(name, expectedVersion: expectedVersion, by: change)
         rejected.removeAll { $0.id == id }
         forget(id)
     }
@@ -156,7 +164,7 @@ actor TunnelDirectory {
             if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.problem = text }
         case .reload:
             do throws(StoreError) {
-                let report = try reload(names: nil, dryRun: false)
+                let report = try reload(names: nil, dryRun: false, by: Change(uid: nil, action: "reload"))
                 logger.notice(
                     "reloaded",
                     metadata: [
@@ -206,7 +214,7 @@ actor TunnelDirectory {
         entries[stored.id] = entry
         if isSame { return }
         remember(old?.definition, becomes: entry)
-        send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled))
+        send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled), [])
     }
 
     /// Applies, and waits until the supervisor has taken it up, at most 2 seconds.
@@ -235,7 +243,7 @@ actor TunnelDirectory {
         let now = Clock.wallMilliseconds()
         recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
         for link in entry.definition.links { known[entry.subject(link.name)] = nil }
-        send(.remove(id: id))
+        send(.remove(id: id), [])
         wakeWaiters { waiting, _ in waiting == id }
     }
 

@@ -6,7 +6,7 @@ import struct Foundation.Data
 // How a definition becomes rows.
 
 extension Store {
-    private static let columns = [
+    static let columns = [
         "name", "mode", "interface", "device", "enabled", "ip4", "ip6", "gateway4", "gateway6", "mtu", "timeout",
         "reorder",
         "loss_tolerance", "latency_tolerance", "scheduler", "cleartext_data", "clamp_mss", "device_offload",
@@ -15,7 +15,7 @@ extension Store {
     ]
 
     /// In the order of `columns`.
-    private static func values(_ tunnel: TunnelDefinition) -> [(any DatabaseValueConvertible)?] {
+    static func values(_ tunnel: TunnelDefinition) -> [(any DatabaseValueConvertible)?] {
         [
             tunnel.name.text, tunnel.mode.rawValue, tunnel.interface.text, tunnel.device.rawValue, tunnel.enabled,
             tunnel.ip4?.description, tunnel.ip6?.description, tunnel.gateway4?.description,

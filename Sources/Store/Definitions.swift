@@ -1,30 +1,6 @@
 import GRDB
 import TunnelModel
 
-/// Who changes a definition, and how the audit records it.
-public struct Change: Sendable {
-    /// The user at the control socket; nil: the daemon itself.
-    public var uid: UInt32?
-    public var action: String
-    public var detail: String
-
-    public init(uid: UInt32?, action: String, detail: String = "") {
-        self.uid = uid
-        self.action = action
-        self.detail = detail
-    }
-}
-
-/// What was changed, when and by whom.
-public struct AuditEntry: Equatable, Sendable {
-    /// Milliseconds since 1970.
-    public var at: Int64
-    public var uid: UInt32?
-    public var action: String
-    public var tunnel: String
-    public var detail: String
-}
-
 extension Store {
     /// Every tunnel that can be run. One that cannot is told of and keeps no other from loading.
     ///
@@ -65,14 +41,16 @@ extension Store {
     /// Stores a new tunnel.
     @discardableResult
     public func add(_ definition: TunnelDefinition, by change: Change) throws(StoreError) -> StoredTunnel {
-        try write { db in
+        let (stored, entry) = try write { db in
             try Self.check(definition, besides: nil, db)
             try Self.insertTunnel(definition, db)
             let id = db.lastInsertedRowID
             try Self.replaceParts(of: id, definition, db)
-            try Self.record(change, tunnel: definition.name.text, db)
-            return StoredTunnel(id: id, version: try Self.version(of: id, db), definition: definition)
+            let entry = try Self.record(change, tunnel: definition.name.text, from: nil, to: definition, db)
+            return (StoredTunnel(id: id, version: try Self.version(of: id, db), definition: definition), entry)
         }
+        audited(entry)
+        return stored
     }
 
     /// Changes a tunnel: reads it, lets `edit` change it, and stores it, in one transaction.
@@ -82,21 +60,24 @@ extension Store {
         _ name: String, expectedVersion: Int64? = nil, by change: Change,
         _ edit: (inout TunnelDefinition) throws -> Void
     ) throws(StoreError) -> StoredTunnel {
-        try write { db in
+        let (stored, entry) = try write { db -> (StoredTunnel, AuditEntry?) in
             var tunnel = try Self.tunnel(named: name, expectedVersion: expectedVersion, db)
             let before = tunnel.definition
             try edit(&tunnel.definition)
-            if tunnel.definition == before { return tunnel }
+            if tunnel.definition == before { return (tunnel, nil) }
             try Self.check(tunnel.definition, besides: tunnel.id, db)
             try Self.updateTunnel(tunnel.id, tunnel.definition, db)
             try Self.replaceParts(of: tunnel.id, tunnel.definition, db)
             if tunnel.definition.name != before.name {
                 try Self.renameSeries(from: before.name.text, to: tunnel.definition.name.text, db)
             }
-            try Self.record(change, tunnel: tunnel.definition.name.text, db)
+            let entry = try Self.record(
+                change, tunnel: tunnel.definition.name.text, from: before, to: tunnel.definition, db)
             tunnel.version = try Self.version(of: tunnel.id, db)
-            return tunnel
+            return (tunnel, entry)
         }
+        if let entry { audited(entry) }
+        return stored
     }
 
     /// Removes a tunnel, whether or not it could be run. Its history stays.
@@ -104,7 +85,7 @@ extension Store {
     public func remove(
         _ name: String, expectedVersion: Int64? = nil, by change: Change
     ) throws(StoreError) -> Int64 {
-        try write { db in
+        let (id, entry) = try write { db in
             let row = try Row.fetchOne(db, sql: "SELECT id, version FROM tunnels WHERE name = ?", arguments: [name])
             guard let row else { throw StoreError.noSuchTunnel(name) }
             let version: Int64 = row["version"]
@@ -112,11 +93,13 @@ extension Store {
                 throw StoreError.conflict(tunnel: name, expected: expectedVersion, found: version)
             }
             let id: Int64 = row["id"]
+            let definition = try DefinitionRows(db, id: id).load().tunnels.first?.definition
             try db.execute(sql: "DELETE FROM tunnels WHERE id = ?", arguments: [id])
             try Self.retireTunnel(name, at: wallClockMilliseconds(), db)
-            try Self.record(change, tunnel: name, db)
-            return id
+            return (id, try Self.record(change, tunnel: name, from: definition, to: nil, db))
         }
+        audited(entry)
+        return id
     }
 
     /// A tunnel was renamed with SQL: its history follows.
@@ -139,17 +122,6 @@ extension Store {
     /// The interfaces that tunnels use.
     public func interfaces() throws(StoreError) -> Set<String> {
         try read { try String.fetchSet($0, sql: "SELECT interface FROM tunnels") }
-    }
-
-    /// The latest changes first.
-    public func audit(limit: Int) throws(StoreError) -> [AuditEntry] {
-        try read { db in
-            try Row.fetchAll(db, sql: "SELECT * FROM audit ORDER BY id DESC LIMIT ?", arguments: [limit]).map {
-                AuditEntry(
-                    at: $0["at"], uid: ($0["uid"] as Int64?).flatMap { UInt32(exactly: $0) }, action: $0["action"],
-                    tunnel: $0["tunnel"], detail: $0["detail"])
-            }
-        }
     }
 
     private static func tunnel(named name: String, expectedVersion: Int64?, _ db: Database) throws -> StoredTunnel {
@@ -177,14 +149,6 @@ extension Store {
 
     private static func version(of id: Int64, _ db: Database) throws -> Int64 {
         try Int64.fetchOne(db, sql: "SELECT version FROM tunnels WHERE id = ?", arguments: [id]) ?? 0
-    }
-
-    private static func record(_ change: Change, tunnel: String, _ db: Database) throws {
-        try db.execute(
-            sql: "INSERT INTO audit (at, uid, action, tunnel, detail) VALUES (?, ?, ?, ?, ?)",
-            arguments: [
-                wallClockMilliseconds(), change.uid.map { Int64($0) }, change.action, tunnel, change.detail,
-            ])
     }
 }
 

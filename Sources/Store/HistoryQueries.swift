@@ -37,6 +37,30 @@ extension Store {
         }
     }
 
+    /// Throws when neither the definitions nor history know the tunnel, or the link of it.
+    public func requireKnown(tunnel: String?, link: String?) throws(StoreError) {
+        guard let tunnel else { return }
+        let (knowsTunnel, knowsLink) = try read { db in
+            let knowsTunnel = try Bool.fetchOne(
+                db,
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM series WHERE tunnel = :name)
+                        OR EXISTS (SELECT 1 FROM tunnels WHERE name = :name)
+                    """, arguments: ["name": tunnel])
+            let knowsLink = try Bool.fetchOne(
+                db,
+                sql: """
+                    SELECT EXISTS (SELECT 1 FROM series WHERE tunnel = :tunnel AND link = :link)
+                        OR EXISTS (
+                            SELECT 1 FROM tunnels JOIN links ON links.tunnel_id = tunnels.id
+                            WHERE tunnels.name = :tunnel AND links.name = :link)
+                    """, arguments: ["tunnel": tunnel, "link": link])
+            return (knowsTunnel == true, knowsLink == true)
+        }
+        if !knowsTunnel { throw .noSuchTunnel(tunnel) }
+        if let link, !knowsLink { throw .noSuchLink(tunnel: tunnel, link: link) }
+    }
+
     /// Uptime of each link, and of each tunnel (its link is null), by day.
     public func uptimeByDay(_ range: HistoryRange) async throws(StoreError) -> QueryTable {
         try await table(

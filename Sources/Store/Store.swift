@@ -6,12 +6,19 @@ import TunnelModel
 public final class Store: Sendable {
     public let path: String
     let pool: DatabasePool
+    /// Told of every entry of the audit once it is stored.
+    let audited: @Sendable (AuditEntry) -> Void
 
     /// Opens the database, makes it when there is none, and brings its schema up to date.
     ///
     /// The file is made with mode 0600: it holds every tunnel's password.
-    public init(path: String, busyTimeout: Double = 5) throws(StoreError) {
+    ///
+    /// - Parameter audited: told of every administrative change once it is stored.
+    public init(
+        path: String, busyTimeout: Double = 5, audited: @escaping @Sendable (AuditEntry) -> Void = { _ in }
+    ) throws(StoreError) {
         self.path = path
+        self.audited = audited
         try Self.createFile(path)
         do {
             var configuration = Configuration()

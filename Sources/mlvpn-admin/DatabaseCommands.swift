@@ -106,12 +106,14 @@ struct Completions: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Print a completion script for a shell.")
 
     @Argument(help: "bash, zsh or fish.") var shell: String
+    @OptionGroup var common: CommonOptions
 
     func run() throws {
         guard let shell = CompletionShell(rawValue: shell) else {
             throw ValidationError("completions are there for bash, zsh and fish")
         }
-        Output.line(MlvpnAdmin.completionScript(for: shell))
+        let script = MlvpnAdmin.completionScript(for: shell)
+        if common.json { try Output.json(["shell": shell.rawValue, "script": script]) } else { Output.line(script) }
     }
 }
 

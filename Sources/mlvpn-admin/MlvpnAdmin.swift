@@ -25,7 +25,8 @@ struct MlvpnAdmin: AsyncParsableCommand {
                 name: "What runs:", subcommands: [List.self, Status.self, Events.self, History.self, Reload.self]),
             CommandGroup(
                 name: "The database:", subcommands: [Backup.self, Restore.self, Check.self, SQL.self, Audit.self]),
-            CommandGroup(name: "The shell:", subcommands: [Completions.self]),
+            CommandGroup(name: "Diagnosis:", subcommands: [Capture.self, Debug.self]),
+            CommandGroup(name: "The rest:", subcommands: [NewToken.self, Completions.self]),
         ])
 
     static func main() async {
@@ -57,10 +58,15 @@ struct MlvpnAdmin: AsyncParsableCommand {
                 moved += rest.prefix(2)
                 rest = rest.dropFirst(2)
             } else {
-                return [first] + moved + rest.dropFirst()
+                // A word that is no command is to be named itself, not the options behind it.
+                return commandNames.contains(first) ? [first] + moved + rest.dropFirst() : Array(rest)
             }
         }
         return moved
+    }
+
+    private static var commandNames: [String] {
+        configuration.groupedSubcommands.flatMap(\.subcommands).map { $0._commandName }
     }
 
     /// Says what went wrong, and with which code to exit.

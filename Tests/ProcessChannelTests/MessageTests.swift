@@ -63,7 +63,9 @@ struct MessageTests {
     }
 
     @Test func aCaptureHasAnEnd() throws {
-        for (packets, snapLength, seconds): (UInt32, UInt32, UInt32) in [(0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 65536, 1)] {
+        for (packets, snapLength, seconds): (UInt32, UInt32, UInt32) in [
+            (0, 1, 1), (1, 0, 1), (1, 1, 0), (1, 65536, 1),
+        ] {
             let limits = CaptureLimits(packets: packets, snapLength: snapLength, seconds: seconds)
             let bytes = EngineRequest.capture(slot: 1, linkSlot: nil, limits: limits).encoded()
             #expect(throws: MalformedMessage.self) { try decode(bytes, as: EngineRequest.self) }

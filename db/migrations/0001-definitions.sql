@@ -131,11 +131,15 @@ CREATE INDEX filter_links_by_link ON filter_links (tunnel_id, link);
 CREATE TABLE audit (
     id INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
-    -- The user at the control socket; NULL: the daemon itself.
+    -- The user at the control socket, or what let them in elsewhere; both NULL: the daemon itself.
     uid INTEGER,
+    via TEXT,
     action TEXT NOT NULL,
     tunnel TEXT NOT NULL,
-    detail TEXT NOT NULL DEFAULT ''
+    detail TEXT NOT NULL DEFAULT '',
+    -- JSON objects of the fields that changed, before and after; NULL where there was nothing. No passwords.
+    old TEXT,
+    new TEXT
 ) STRICT;
 
 CREATE INDEX audit_by_time ON audit (at);

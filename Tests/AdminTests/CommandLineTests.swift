@@ -1,0 +1,23 @@
+import ArgumentParser
+import Testing
+
+@testable import mlvpn_admin
+
+@Suite struct CommandLineTests {
+    @Test func whatEveryCommandTakesMayStandBeforeIt() {
+        #expect(
+            MlvpnAdmin.movingCommonOptions(["--socket", "/x", "--json", "list"]) == [
+                "list", "--socket", "/x", "--json",
+            ])
+        #expect(MlvpnAdmin.movingCommonOptions(["--socket=/x", "show", "acme"]) == ["show", "--socket=/x", "acme"])
+        #expect(MlvpnAdmin.movingCommonOptions(["list", "--json"]) == ["list", "--json"])
+        #expect(MlvpnAdmin.movingCommonOptions([]) == [])
+    }
+
+    /// An unknown word is what the message must name, not the options around it.
+    @Test func anUnknownCommandStaysFirst() {
+        #expect(MlvpnAdmin.movingCommonOptions(["--socket", "/x", "frobnicate"]) == ["frobnicate"])
+        let error = #expect(throws: (any Error).self) { try MlvpnAdmin.parseAsRoot(["frobnicate"]) }
+        #expect(error.map { MlvpnAdmin.message(for: $0) }?.contains("frobnicate") == true)
+    }
+}

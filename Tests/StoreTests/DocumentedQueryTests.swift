@@ -1,0 +1,118 @@
+import Foundation
+import Testing
+
+@testable import Store
+
+/// The queries of `db/queries/` on a year of 100 customers, in the shell that operators have (Debian's sqlite3), on a
+/// database that the daemon holds open.
+@Suite struct DocumentedQueryTests {
+    /// What each finds first, of the facts that `Fixtures/year.sql` has put there.
+    private static let found: [(query: String, first: [String])] = [
+        ("worst-links-this-month", ["customer042", "lte"]),
+        ("customer-sla-by-month", [thisMonth, "customer013"]),
+        ("flapping-links", ["customer007", "adsl"]),
+        ("longest-outages", ["customer042", "lte"]),
+        ("links-down-now", ["customer013", "adsl"]),
+        ("busiest-hours", [busiestHour]),
+        ("busiest-hour-of-each-customer", ["customer059", busiestHour]),
+        ("traffic-per-customer-this-month", ["customer001", "adsl"]),
+        ("slowest-links", ["customer077", "lte"]),
+        ("bonding-benefit-this-year", ["customer042"]),
+    ]
+
+    @Test func eachFindsWhatIsThereInUnderASecond() throws {
+        let year = try Year()
+        for (query, first) in Self.found {
+            let answer = try year.shell(file: query)
+            let rows = answer.rows
+            #expect(rows.count > 1, "\(query): \(answer.text)")
+            #expect(rows.dropFirst().first.map { Array($0.prefix(first.count)) } == first, "\(query): \(answer.text)")
+            // Processor time: the machine may have other work.
+            #expect(answer.seconds < 1, "\(query) took \(answer.seconds) s")
+            // The daemon gives the same answer to `mlvpn-admin sql`.
+            let table = try year.store.query(try year.text(of: query))
+            #expect(table.columns == rows.first)
+            #expect(table.rows.count == rows.count - 1)
+        }
+        let bytes = try FileManager.default.attributesOfItem(atPath: year.store.path)[.size] as? Int ?? .max
+        #expect(bytes < 100 * 50_000_000, "a year of 100 tunnels")
+    }
+
+    /// No query is left out above, and none is missing from the directory's README.
+    @Test func everyFileIsTestedAndDocumented() throws {
+        let files = try FileManager.default.contentsOfDirectory(atPath: Year.queries).filter { $0.hasSuffix(".sql") }
+        #expect(files.sorted() == Self.found.map { $0.query + ".sql" }.sorted())
+        let readme = try String(contentsOfFile: Year.queries + "/README.md", encoding: .utf8)
+        for file in files { #expect(readme.contains("`\(file)`"), "\(file)") }
+    }
+
+    private static var thisMonth: String { String(day(0).prefix(7)) }
+    private static var busiestHour: String { day(-3) + "T20:00:00.000Z" }
+
+    /// `YYYY-MM-DD`, so many days from the day of the fixture.
+    private static func day(_ offset: Int) -> String {
+        let formatter = DateFormatter()
+        formatter.locale = Locale(identifier: "en_US_POSIX")
+        formatter.timeZone = TimeZone(identifier: "UTC")
+        formatter.dateFormat = "yyyy-MM-dd"
+        return formatter.string(from: Date().addingTimeInterval(Double(offset) * 86_400))
+    }
+}
+
+/// The generated year.
+private struct Year {
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().path
+    static let queries = root + "/db/queries"
+
+    let store: Store
+    private let directory: ScratchDirectory
+    private var scratch: String { directory.path }
+
+    struct Answer {
+        var text: String
+        var rows: [[String]]
+        /// Of the processor.
+        var seconds: Double
+    }
+
+    init() throws {
+        directory = try ScratchDirectory()
+        store = try Store(path: directory.database)
+        try store.sql(try String(contentsOfFile: Self.root + "/Tests/StoreTests/Fixtures/year.sql", encoding: .utf8))
+        // What the daemon does every minute: days and hours are summed up.
+        try store.rollUp(Retention(), now: Int64(Date().timeIntervalSince1970 * 1000))
+    }
+
+    func text(of query: String) throws -> String {
+        try String(contentsOfFile: "\(Self.queries)/\(query).sql", encoding: .utf8)
+    }
+
+    /// Runs a file's query in the sqlite3 shell.
+    func shell(file: String) throws -> Answer {
+        let input = scratch + "/\(file).input"
+        let output = scratch + "/\(file).output"
+        try (".timer on\n.headers on\n.separator |\n" + (try text(of: file)))
+            .write(toFile: input, atomically: false, encoding: .utf8)
+        let shell = Process()
+        shell.executableURL = URL(fileURLWithPath: "/bin/sh")
+        shell.arguments = ["-c", "exec sqlite3 -bail '\(store.path)' < '\(input)' > '\(output)' 2>&1"]
+        try shell.run()
+        shell.waitUntilExit()
+        let text = try String(contentsOfFile: output, encoding: .utf8)
+        #expect(shell.terminationStatus == 0, "\(text)")
+        var rows: [[String]] = []
+        var seconds = 0.0
+        for line in text.split(separator: "\n") {
+            if line.hasPrefix("Run Time:") {
+                let words = line.split(separator: " ")
+                for (word, next) in zip(words, words.dropFirst()) where word == "user" || word == "sys" {
+                    seconds += Double(next) ?? .infinity
+                }
+            } else {
+                rows.append(line.split(separator: "|", omittingEmptySubsequences: false).map(String.init))
+            }
+        }
+        return Answer(text: text, rows: rows, seconds: seconds)
+    }
+}
