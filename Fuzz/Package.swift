@@ -12,13 +12,12 @@ let package = Package(
     name: "mlvpn-fuzz",
     dependencies: [.package(name: "mlvpn-concentrator", path: "..")],
     targets: [
-        .target(name: "CFuzzer"),
         .executableTarget(
             name: "fuzz",
             dependencies: [
-                "CFuzzer", .product(name: "DataPlane", package: "mlvpn-concentrator"),
+                .product(name: "DataPlane", package: "mlvpn-concentrator"),
                 .product(name: "ProcessChannel", package: "mlvpn-concentrator"),
             ],
-            swiftSettings: settings, linkerSettings: [.linkedLibrary("stdc++")]),
+            swiftSettings: settings)
     ]
 )

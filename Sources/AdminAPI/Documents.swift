@@ -1,3 +1,5 @@
+import TunnelModel
+
 /// What a reload did, or would do.
 public struct ReloadReport: Codable, Equatable, Sendable {
     public var added: [String] = []
@@ -123,5 +125,5 @@ public struct CheckReport: Codable, Equatable, Sendable {
 
 /// The version of this program.
 public enum Version {
-    public static let text = "0.1.0"
+    public static let text = productVersion
 }

@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import LinuxSystem
 import ProcessChannel
 import TunnelCore
 import TunnelCrypto
@@ -79,8 +80,9 @@ extension TunnelRuntime {
 
     // MARK: One link
 
-    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ now: Moment) {
+    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ turn: Moment) {
         let state = links + link
+        var now = turn
         let buffer = buffers.receive(link)
         var used = 0
         var receives = 0
@@ -94,6 +96,9 @@ extension TunnelRuntime {
                 clinux_udp_receive(state.pointee.socket, buffer + used, space, $0, &local, &segment)
             }
             if count < 0 { break }
+            // What came since the turn began would seem to have come before it was sent, and that delay would stay the
+            // link's floor.
+            now.nanoseconds = Int64(Clock.now())
             receives += 1
             state.pointee.record.pointee.rxBatches &+= 1
             state.pointee.record.pointee.rxBytes &+= UInt64(count)

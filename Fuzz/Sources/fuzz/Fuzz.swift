@@ -1,4 +1,3 @@
-import CFuzzer
 import Glibc
 import TunnelCrypto
 
@@ -20,36 +19,41 @@ enum FuzzTarget: String, CaseIterable {
     }
 }
 
-/// Set once, before libFuzzer starts: its callback carries no context.
+/// Set once, before libFuzzer calls for the first time.
 nonisolated(unsafe) private var target = FuzzTarget.link
 
-@main
-enum Fuzz {
-    static func main() {
-        guard CommandLine.arguments.count > 1, let chosen = FuzzTarget(rawValue: CommandLine.arguments[1]) else {
-            let targets = FuzzTarget.allCases.map(\.rawValue).joined(separator: "|")
-            fputs("usage: fuzz \(targets) [-max_total_time=SECONDS | libFuzzer's other flags] [CORPUS...]\n", stderr)
-            exit(2)
-        }
-        guard SessionCipher.start() else {
-            fputs("fuzz: libsodium cannot be started\n", stderr)
-            exit(1)
-        }
-        target = chosen
-        var count = CommandLine.argc - 1
-        // The program's own name, then what follows the target's.
-        var arguments: [UnsafeMutablePointer<CChar>?] =
-            ([CommandLine.arguments[0]] + CommandLine.arguments.dropFirst(2)).map { strdup($0) } + [nil]
-        let status = arguments.withUnsafeMutableBufferPointer { buffer in
-            var vector = buffer.baseAddress
-            return LLVMFuzzerRunDriver(&count, &vector) { bytes, size in
-                var input = FuzzInput(UnsafeRawBufferPointer(start: bytes, count: size))
-                target.run(&input)
-                return 0
-            }
-        }
-        exit(status)
+/// libFuzzer's main calls it first: the target's name is taken off the arguments.
+@_cdecl("LLVMFuzzerInitialize")
+public func initialize(
+    _ count: UnsafeMutablePointer<Int32>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>>
+) -> Int32 {
+    let vector = arguments.pointee
+    guard count.pointee > 1, let name = vector[1], let chosen = FuzzTarget(rawValue: String(cString: name)) else {
+        let targets = FuzzTarget.allCases.map(\.rawValue).joined(separator: "|")
+        fail("usage: fuzz \(targets) [-max_total_time=SECONDS | libFuzzer's other flags] [CORPUS...]", code: 2)
     }
+    guard SessionCipher.start() else { fail("fuzz: libsodium cannot be started", code: 1) }
+    target = chosen
+    // The program's own name, then what follows the target's.
+    vector[1] = vector[0]
+    arguments.pointee = vector + 1
+    count.pointee -= 1
+    return 0
+}
+
+/// libFuzzer calls it for each input.
+@_cdecl("LLVMFuzzerTestOneInput")
+public func testOneInput(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> Int32 {
+    var input = FuzzInput(UnsafeRawBufferPointer(start: bytes, count: count))
+    target.run(&input)
+    return 0
+}
+
+private func fail(_ text: String, code: Int32) -> Never {
+    let line = Array("\(text)\n".utf8)
+    _ = write(STDERR_FILENO, line, line.count)
+    exit(code)
 }
 
 /// Ends the run with what does not hold; libFuzzer keeps the input.

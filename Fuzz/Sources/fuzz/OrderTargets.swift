@@ -3,7 +3,7 @@ import TunnelCore
 /// Packets with any data_seq, in any order, at any time: each comes out once, and nothing is left behind.
 func fuzzResequencer(_ input: inout FuzzInput) {
     var order = Resequencer(limit: 64 << Int(input.byte() & 3), links: 3)
-    order.holdTime = Int64(1 + input.byte()) * millisecond
+    order.holdTime = (1 + Int64(input.byte())) * millisecond
     var now: Int64 = second
     var sequence: UInt64 = 1000
     let memory = UnsafeMutableRawPointer.allocate(byteCount: 1, alignment: 1)
