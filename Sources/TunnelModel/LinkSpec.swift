@@ -146,13 +146,15 @@ extension LinkChange {
 }
 
 extension FilterDefinition {
-    /// A filter on the command line: `LINK=EXPR`, or `LINK+LINK2=EXPR` for the first of them that is up.
+    /// A filter on the command line: `LINK=EXPR`, or `LINK+LINK2=EXPR` (or a comma, as in mlvpn.conf)
+    /// for both at once, or for the first that is up where the peer does not drop copies.
     public init(spec text: some StringProtocol) throws(DefinitionError) {
         guard let equals = text.firstIndex(of: "=") else {
             throw DefinitionError("filter", "\(quoted(text)) has no '='; write LINK=EXPRESSION")
         }
         var links: [LinkName] = []
-        for part in text[..<equals].split(separator: "+", omittingEmptySubsequences: false) {
+        for part in text[..<equals].split(omittingEmptySubsequences: false, whereSeparator: { $0 == "+" || $0 == "," })
+        {
             do throws(DefinitionError) {
                 let name = try LinkName(String(part))
                 if links.contains(name) { throw DefinitionError("link \(name)", "is named twice") }

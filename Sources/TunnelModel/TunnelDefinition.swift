@@ -183,7 +183,8 @@ public enum Bandwidth: Hashable, Sendable, CustomStringConvertible {
     }
 }
 
-/// Packets that match `expression` (pcap-filter(7)) go to the first of `links` that is up.
+/// Packets that match `expression` (pcap-filter(7)) go over all of `links` that are up, where the peer drops copies, and
+/// else over the first of them that is up.
 public struct FilterDefinition: Hashable, Sendable {
     public var links: [LinkName]
     public var expression: String

@@ -116,7 +116,9 @@ struct SetFilters: AsyncParsableCommand {
         abstract: "Replace the filters of a tunnel; without --filter, take them all away.")
 
     @Argument var tunnel: Name
-    @Option(help: ArgumentHelp("LINK=EXPR (pcap-filter(7)), in order; may be repeated.", valueName: "link=expr"))
+    @Option(
+        help: ArgumentHelp(
+            "LINK=EXPR or LINK+LINK=EXPR (pcap-filter(7)), in order; may be repeated.", valueName: "link=expr"))
     var filter: [String] = []
     @OptionGroup var version: VersionOption
     @OptionGroup var common: CommonOptions
