@@ -136,13 +136,14 @@ struct APIRoutes: Sendable {
             return try Response.json(page.items.map(TunnelStatus.init)).linkingNext(page.next, after: request)
         }
         group.get("metrics") { _, _ in try await metrics() }
+        group.get("openapi.json") { _, _ in try Response.json(OpenAPI.document) }
         group.get("healthz") { _, _ in
             let alive = state.header.heartbeat
             let isRunning = alive > 0 && Clock.wallMilliseconds() - alive <= HistoryWriter.silence
             return try Response.json(
                 Health(
                     status: isRunning ? "ok" : "degraded", engineRunning: isRunning,
-                    tunnels: try await directory.snapshots().count, version: Version.text))
+                    tunnels: await directory.entries.count, version: Version.text))
         }
         group.post("reload") { request, context in
             let body = try await request.decode(ReloadRequest.self, whenEmpty: ReloadRequest())

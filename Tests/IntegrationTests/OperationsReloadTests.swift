@@ -1,0 +1,101 @@
+import Foundation
+import Testing
+import TunnelTestKit
+
+/// Changes in working hours: what is changed changes, and nothing else notices.
+@Suite(.serialized) struct OperationsReloadTests {
+    /// A tunnel over wires 1 and 2 that is up, with its client.
+    private func withTunnel(_ body: (TunnelBed, NetworkNamespace) throws -> Void) throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1, 2])
+            try bed.addTunnel("acme", wires: [1, 2])
+            _ = try bed.startClient("acme", in: customer, wires: [1, 2])
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try body(bed, customer)
+        }
+    }
+
+    @Test func changesInPlaceLoseNoPacketOfTheirOwnTunnel() throws {
+        try withTunnel { bed, customer in
+            let up = try NumberedStream(bed, from: customer, to: bed.server, address: "10.78.0.1", seconds: 12)
+            let down = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 12)
+            for words in [
+                "set-tunnel acme --timeout 7", "set-tunnel acme --loss-tolerance 40 --latency-tolerance 500",
+                "set-tunnel acme --scheduler wrr", "set-link acme link1,bandwidth=20mbit",
+                "set-link acme link2,bandwidth=5mbit,loss-tolerance=30", "set-tunnel acme --scheduler adaptive",
+                "set-tunnel acme --route 10.99.0.0/16", "set-tunnel acme --no-route", "set-tunnel acme --reorder 64",
+                "set-tunnel acme --reorder auto", "set-link acme link2,fallback", "set-link acme link2,fallback=no",
+                "set-filters acme --filter link1=icmp", "set-filters acme", "set-link acme link1,limit=100mbit",
+                "set-link acme link1,limit=none", "reload acme", "reload",
+                "add-link acme link3,bind=10.71.1.1:5090", "remove-link acme link3", "set-tunnel acme --rename other",
+                "set-tunnel other --rename acme",
+            ] {
+                try bed.daemon.admin(words.split(separator: " ").map(String.init))
+            }
+            bed.daemon.process.signal(SIGHUP)
+            #expect(try up.result() == "sent 2400 missing 0 []")
+            #expect(try down.result() == "sent 2400 missing 0 []")
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            #expect(!(try bed.daemon.admin("history", "acme", "--events")).contains("up         down"))
+        }
+    }
+
+    @Test func othersComeGoAndChangeUnnoticed() throws {
+        try withTunnel { bed, customer in
+            let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 15)
+            let password = try bed.rig.file("other-password", "another")
+            for round in 0..<15 {
+                try bed.daemon.admin(
+                    "add-tunnel", "other", "--password-file", password, "--ip4", "10.79.0.1/24", "--link",
+                    "l,bind=\(TunnelBed.serverWire(1)):6000")
+                try bed.daemon.admin("set-tunnel", "other", "--timeout", "\(10 + round)")
+                try bed.daemon.admin("set-link", "other", "l,bind=\(TunnelBed.serverWire(2)):6001")
+                try bed.daemon.admin("disable", "other")
+                try bed.daemon.admin("enable", "other")
+                try bed.daemon.admin("remove-tunnel", "other")
+            }
+            #expect(try stream.result() == "sent 3000 missing 0 []")
+        }
+    }
+
+    @Test func aNewTunnelCarriesAtOnceForAClientThatWaits() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1])
+            // It has tried in vain for a while.
+            try bed.rig.run(["sleep", "3"])
+            try bed.addTunnel("acme", wires: [1])
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(5))
+        }
+    }
+
+    @Test func rowsEditedWithSQLAreAppliedByReloadAndBadOnesRefused() throws {
+        try withTunnel { bed, customer in
+            let database = "\(bed.daemon.stateDirectory)/mlvpn.db"
+            func sql(_ statement: String) throws {
+                try bed.rig.run(["sqlite3", "-cmd", "PRAGMA foreign_keys = ON", database, statement])
+            }
+            try sql("UPDATE tunnels SET timeout = 9 WHERE name = 'acme'")
+            #expect(try bed.daemon.admin("reload", "--dry-run").contains("would change acme"))
+            #expect(try bed.daemon.admin("reload", "acme").contains("change acme"))
+            #expect(try bed.daemon.admin("reload").contains("unchanged: 1"))
+
+            // No constraint can see that there is no such address; the tunnel goes on as it was.
+            try sql("UPDATE tunnels SET ip4 = '10.0.0.300/24' WHERE name = 'acme'")
+            let refused = try bed.rig.start(bed.daemon.adminCommand + ["reload"])
+            #expect(try refused.waitForExit(within: .seconds(10)) == .exited(1))
+            #expect(refused.output.contains("10.0.0.300/24"), "\(refused.output)")
+            try bed.waitForPing("10.78.0.1", from: customer)
+            let check = try bed.rig.start(bed.daemon.adminCommand + ["check"])
+            #expect(try check.waitForExit(within: .seconds(10)) == .exited(1))
+
+            try sql("UPDATE tunnels SET ip4 = '10.78.0.1/24' WHERE name = 'acme'")
+            try bed.daemon.admin("reload")
+            try bed.daemon.admin("check")
+            try sql("DELETE FROM tunnels WHERE name = 'acme'")
+            #expect(try bed.daemon.admin("reload").contains("remove acme"))
+            #expect(try bed.daemon.admin("--json", "list") == "[]\n")
+        }
+    }
+}
