@@ -16,7 +16,7 @@ struct Mlvpn: ParsableCommand {
         abstract: "Runs one tunnel from one mlvpn.conf, as MLVPN does.",
         discussion: """
             The configuration file must be owned by root and closed to everyone else (mode 0600). SIGHUP to any of its \
-            processes reads it again; SIGTERM, SIGINT and SIGQUIT take leave of the peer and end it.
+            processes reads it again; SIGTERM, SIGINT and SIGQUIT tell the peer and end it.
             """)
 
     @Option(name: .shortAndLong, help: ArgumentHelp("Path of the configuration file.", valueName: "path"))

@@ -13,7 +13,7 @@ struct Mlvpnd: ParsableCommand {
         abstract: "Hosts MLVPN tunnels: one server for many link-bonding peers.",
         discussion: """
             Tunnels are added and changed with mlvpn-admin. Every long flag is also a key of the configuration file; a \
-            flag wins. SIGHUP reads the definitions again; SIGTERM, SIGINT and SIGQUIT take leave of every peer and end it.
+            flag wins. SIGHUP reads the definitions again; SIGTERM, SIGINT and SIGQUIT tell every peer and end it.
             """,
         version: "mlvpnd \(productVersion)")
 
