@@ -30,6 +30,7 @@ extension Helper {
             while try supervisor.receive(HelperNotice.self) != nil {}
             var netlink = try Netlink()
             _ = try netlink.link(named: "lo")
+            _ = helper.fullTitle(definition)
             _ = DeviceConfig.steps(to: DeviceConfig(definition), from: [])
         } catch {
             log.info("helpers will need more memory: \(error)")

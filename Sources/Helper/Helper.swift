@@ -158,6 +158,8 @@ public final class Helper {
         scripts?.configure(definition)
         showTitle()
         send(.configured(generation: generation))
+        // There are as many helpers as tunnels, and from here on they mostly sleep.
+        if !settings.isRehearsal { ProcessMemory.releaseUnused() }
     }
 
     /// With the first definition: from nothing, or from what a predecessor left.
@@ -236,9 +238,12 @@ public final class Helper {
         switch settings.title {
         case .natural: return
         case .name: ProcessTitle.set("mlvpn: \(definition.name) [priv]")
-        case .links:
-            let links = definition.links.map { "\((states[$0.name] ?? .down).sign)\($0.name)" }
-            ProcessTitle.set((["mlvpn: \(definition.name) [priv]"] + links).joined(separator: " "))
+        case .links: ProcessTitle.set(fullTitle(definition))
         }
+    }
+
+    func fullTitle(_ definition: TunnelDefinition) -> String {
+        let links = definition.links.map { "\((states[$0.name] ?? .down).sign)\($0.name)" }
+        return (["mlvpn: \(definition.name) [priv]"] + links).joined(separator: " ")
     }
 }
