@@ -11,6 +11,8 @@ public struct HelperSettings: Sendable {
     /// The netlink group of every device of this concentrator.
     public var deviceGroup: UInt32
     public var title: Title
+    /// Nothing is made that others could see.
+    var isRehearsal = false
 
     public enum Title: Sendable {
         /// The supervisor's is kept.
@@ -32,7 +34,7 @@ public struct HelperSettings: Sendable {
 ///
 /// It obeys the supervisor, and ends with it. Nothing that came from the network reaches it but a link's state.
 public final class Helper {
-    private let loop: EventLoop
+    let loop: EventLoop
     private let channel: Channel
     private let settings: HelperSettings
     private var log: Logger
@@ -66,7 +68,7 @@ public final class Helper {
 
     /// Runs until the supervisor says stop, or is gone. Returns the exit code.
     public func run() throws -> Int32 {
-        watch = try loop.watch(channel.raw) { [weak self] event in self?.channelReady(event) }
+        try watchForMessages()
         ProcessTitle.setName("mlvpn-helper")
         _ = try loop.watch(signals.raw) { [weak self] _ in self?.signalled() }
         try loop.run()
@@ -74,6 +76,10 @@ public final class Helper {
     }
 
     // MARK: Channel
+
+    func watchForMessages() throws(SystemError) {
+        watch = try loop.watch(channel.raw) { [weak self] event in self?.channelReady(event) }
+    }
 
     private func channelReady(_ event: EpollEvent) {
         do throws(ChannelError) {
@@ -152,6 +158,8 @@ public final class Helper {
         scripts?.configure(definition)
         showTitle()
         send(.configured(generation: generation))
+        // There are as many helpers as tunnels, and from here on they mostly sleep.
+        if !settings.isRehearsal { ProcessMemory.releaseUnused() }
     }
 
     /// With the first definition: from nothing, or from what a predecessor left.
@@ -168,7 +176,7 @@ public final class Helper {
         let scripts = ScriptRunner(
             loop: loop, children: children, policy: ScriptPolicy(directory: settings.scriptDirectory), log: log
         ) { [weak self] text in self?.report(nil, .script, text) }
-        self.device = device
+        if !settings.isRehearsal { self.device = device }
         self.scripts = scripts
         guard let resume else { return }
         if resume.hasDevice { device.resume() }
@@ -230,9 +238,12 @@ public final class Helper {
         switch settings.title {
         case .natural: return
         case .name: ProcessTitle.set("mlvpn: \(definition.name) [priv]")
-        case .links:
-            let links = definition.links.map { "\((states[$0.name] ?? .down).sign)\($0.name)" }
-            ProcessTitle.set((["mlvpn: \(definition.name) [priv]"] + links).joined(separator: " "))
+        case .links: ProcessTitle.set(fullTitle(definition))
         }
+    }
+
+    func fullTitle(_ definition: TunnelDefinition) -> String {
+        let links = definition.links.map { "\((states[$0.name] ?? .down).sign)\($0.name)" }
+        return (["mlvpn: \(definition.name) [priv]"] + links).joined(separator: " ")
     }
 }

@@ -196,14 +196,16 @@ public struct Netlink: ~Copyable {
         let request = message.finished(sequence: sequence)
         guard send(socket.raw, request, request.count, 0) == request.count else { throw .last(action) }
         let isDump = message.isDump
-        var buffer = [UInt8](repeating: 0, count: 64 << 10)
+        // Not an array: filled with zeros, it would cost each of many processes memory that no answer ever needs.
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 64 << 10, alignment: 8)
+        defer { buffer.deallocate() }
         while true {
-            let size = recv(socket.raw, &buffer, buffer.count, 0)
+            let size = recv(socket.raw, buffer.baseAddress, buffer.count, 0)
             if size < 0 {
                 if errno == EINTR { continue }
                 throw .last(action)
             }
-            for part in NetlinkMessage.messages(in: buffer[..<size]) where part.sequence == sequence {
+            for part in NetlinkMessage.messages(in: Array(buffer[..<size])[...]) where part.sequence == sequence {
                 switch Int(part.type) {
                 case CLINUX_NLMSG_DONE: return
                 case CLINUX_NLMSG_ERROR:

@@ -40,13 +40,25 @@ public final class Channel {
     private var queue: [QueuedMessage] = []
     private var queueStart = 0
     private var queuedBytes = 0
-    private var buffer: UnsafeMutableRawPointer
+    private let buffer: Buffer
 
-    /// - Parameter queueLimit: bytes that may wait; beyond, ``send(_:descriptors:)`` throws ``ChannelError/congested``.
-    public init(_ descriptor: consuming OwnedDescriptor, queueLimit: Int = 64 << 20) {
+    /// What a message is received into, for channels of one thread to share.
+    public final class Buffer {
+        fileprivate let bytes = UnsafeMutableRawPointer.allocate(byteCount: Channel.maximumMessage, alignment: 16)
+
+        public init() {}
+
+        deinit { bytes.deallocate() }
+    }
+
+    /// - Parameters:
+    ///   - queueLimit: bytes that may wait; beyond, ``send(_:descriptors:)`` throws ``ChannelError/congested``.
+    ///   - buffer: shared with other channels of the same thread. A process with many channels that forks copies the page
+    ///     tables of each buffer.
+    public init(_ descriptor: consuming OwnedDescriptor, queueLimit: Int = 64 << 20, buffer: Buffer = Buffer()) {
         self.descriptor = descriptor
         self.queueLimit = queueLimit
-        buffer = .allocate(byteCount: Self.maximumMessage, alignment: 16)
+        self.buffer = buffer
         // A message must fit the socket's buffer whole; who may not force the size gets what the system allows.
         var size: Int32 = 1 << 20
         if setsockopt(self.descriptor.raw, SOL_SOCKET, SO_SNDBUFFORCE, &size, 4) < 0 {
@@ -55,7 +67,6 @@ public final class Channel {
     }
 
     deinit {
-        buffer.deallocate()
         for message in queue[queueStart...] { for fd in message.descriptors { close(fd) } }
     }
 
@@ -113,7 +124,7 @@ public final class Channel {
     public func receive<M: ChannelMessage>(_ type: M.Type = M.self) throws(ChannelError) -> Received<M>? {
         var raw = [Int32](repeating: -1, count: Int(CLINUX_MAXIMUM_DESCRIPTORS))
         var count: Int32 = 0
-        let size = clinux_channel_receive(descriptor.raw, buffer, Self.maximumMessage, &raw, &count)
+        let size = clinux_channel_receive(descriptor.raw, buffer.bytes, Self.maximumMessage, &raw, &count)
         guard size >= 0 else {
             switch Int32(-size) {
             case EAGAIN: return nil
@@ -128,7 +139,7 @@ public final class Channel {
         let descriptors = DescriptorList(owning: Array(raw.prefix(Int(count))))
         guard size > 0 else { throw .ended }
         do {
-            let bytes = Array(UnsafeRawBufferPointer(start: buffer, count: size))
+            let bytes = Array(UnsafeRawBufferPointer(start: buffer.bytes, count: size))
             let message = try M(try MessageReader(bytes))
             guard descriptors.count == message.descriptors else {
                 throw ChannelError.wrongDescriptors(expected: message.descriptors, found: descriptors.count)

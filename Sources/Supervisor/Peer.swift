@@ -15,11 +15,11 @@ final class Peer<Notice: ChannelMessage> {
 
     /// - Parameter broken: told once why the channel is of no more use.
     init(
-        pid: pid_t, channel: consuming OwnedDescriptor, loop: EventLoop,
+        pid: pid_t, channel: consuming OwnedDescriptor, loop: EventLoop, buffer: Channel.Buffer,
         receive: @escaping (Notice, inout DescriptorList) -> Void, broken: @escaping (ChannelError) -> Void
     ) throws(SystemError) {
         self.pid = pid
-        self.channel = Channel(channel)
+        self.channel = Channel(channel, buffer: buffer)
         self.loop = loop
         self.receive = receive
         self.broken = broken

@@ -21,7 +21,7 @@ extension Supervisor {
             let pid = try start(
                 "mlvpn-control", arguments: arguments + settings.controlArguments, channel: far.raw, titleRoom: 0)
             let peer = try Peer<ControlRequest>(
-                pid: pid, channel: near, loop: loop,
+                pid: pid, channel: near, loop: loop, buffer: channelBuffer,
                 receive: { [weak self] request, descriptors in self?.controlSays(request, &descriptors) },
                 broken: { [weak self] error in
                     if error != .ended { self?.log.error("control's channel broke: \(error)") }

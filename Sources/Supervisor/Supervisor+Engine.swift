@@ -15,7 +15,7 @@ extension Supervisor {
             if let title = settings.engineTitle { arguments += ["--title", title] }
             let pid = try start("mlvpn-engine", arguments: arguments, channel: far.raw, titleRoom: 4096)
             let peer = try Peer<EngineNotice>(
-                pid: pid, channel: near, loop: loop,
+                pid: pid, channel: near, loop: loop, buffer: channelBuffer,
                 receive: { [weak self] notice, _ in self?.engineSays(notice) },
                 broken: { [weak self] error in
                     if error != .ended { self?.log.error("the engine's channel broke: \(error)") }

@@ -51,7 +51,7 @@ extension Supervisor {
             defer { close(far) }
             let pid = try forkHelper(channel: far)
             tunnel.helper = try Peer<HelperNotice>(
-                pid: pid, channel: near, loop: loop,
+                pid: pid, channel: near, loop: loop, buffer: channelBuffer,
                 receive: { [weak self, weak tunnel] notice, descriptors in
                     if let self, let tunnel { helperSays(notice, &descriptors, tunnel) }
                 },
@@ -73,10 +73,14 @@ extension Supervisor {
         }
     }
 
+    var helperSettings: HelperSettings {
+        HelperSettings(
+            scriptDirectory: settings.scriptDirectory, deviceGroup: deviceGroup, title: settings.helperTitle)
+    }
+
     /// The child keeps its end of the channel and the log, closes everything else, and never comes back from here.
     private func forkHelper(channel: Int32) throws -> pid_t {
-        let helperSettings = HelperSettings(
-            scriptDirectory: settings.scriptDirectory, deviceGroup: deviceGroup, title: settings.helperTitle)
+        let helperSettings = helperSettings
         let helperLog = Logger(label: "helper")
         let kept = [channel, settings.logDescriptor].compactMap { $0 }
         return try ChildProcess.fork(keeping: kept) {

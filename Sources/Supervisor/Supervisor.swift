@@ -17,6 +17,8 @@ public final class Supervisor {
     let log: Logger
     let loop: EventLoop
     let children: Children
+    /// Of every channel.
+    let channelBuffer = Channel.Buffer()
     let signals: SignalFD
     let service: ServiceManager
     let preparation: Preparation
@@ -94,6 +96,7 @@ public final class Supervisor {
         signal(SIGPIPE, SIG_IGN)
         service.status("starting")
         // A file that cannot be used ends it here, before anything else runs.
+        if case .control = source { Helper.rehearse(settings: helperSettings, log: log) }
         if case .file(let load) = source { try defineFromFile(load) }
         startEngine()
         if case .control = source { startControl() }

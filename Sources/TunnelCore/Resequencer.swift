@@ -82,7 +82,7 @@ public struct Resequencer: ~Copyable {
         var size = 64
         while size < limit { size *= 2 }
         self.limit = size
-        capacity = min(256, size)
+        capacity = min(64, size)
         ring = Self.makeRing(capacity)
     }
 

@@ -144,6 +144,10 @@ size_t clinux_title_capacity(void);
 /// Shows `title`, cut to the capacity. The environment has moved to the heap after the first call.
 void clinux_title_set(const char *title);
 
+/// Gives memory back to the system that the process has used and does not use: free heap pages, and the stack below the
+/// caller. For the main thread of a process that is about to sleep for long.
+void clinux_release_memory(void);
+
 // MARK: - Events, memory and time
 
 /// Close-on-exec, nonblocking.
