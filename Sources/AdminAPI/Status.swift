@@ -34,7 +34,9 @@ public struct TunnelStatus: Codable, Equatable, Sendable {
     /// Inner bytes: what came out of the tunnel to its device, and what its device gave to it.
     public var rxBytes: UInt64
     public var txBytes: UInt64
-    /// What keeps it from working.
+    /// What the device does for us: `vnet_hdr`, `tso`, `uso`.
+    public var offloads: [String] = []
+    /// What keeps it from working, or from working as it was told.
     public var problem: String?
     public var links: [LinkStatus]
 
@@ -42,7 +44,7 @@ public struct TunnelStatus: Codable, Equatable, Sendable {
         case name, interface, state, since
         case rxBytes = "rx_bytes"
         case txBytes = "tx_bytes"
-        case problem, links
+        case offloads, problem, links
     }
 
     public init(
@@ -67,6 +69,7 @@ public struct TunnelStatus: Codable, Equatable, Sendable {
         try container.encode(since, forKey: .since)
         try container.encode(rxBytes, forKey: .rxBytes)
         try container.encode(txBytes, forKey: .txBytes)
+        try container.encode(offloads, forKey: .offloads)
         try container.encode(problem, forKey: .problem)
         try container.encode(links, forKey: .links)
     }
@@ -92,6 +95,8 @@ public struct LinkStatus: Codable, Equatable, Sendable {
     public var rxBytes: UInt64
     public var txBytes: UInt64
     public var lastHeard: String?
+    /// What the kernel does for its socket: `gso` (UDP_SEGMENT), `gro` (UDP_GRO).
+    public var offloads: [String] = []
     public var problem: String?
 
     enum CodingKeys: String, CodingKey {
@@ -102,7 +107,7 @@ public struct LinkStatus: Codable, Equatable, Sendable {
         case rxBytes = "rx_bytes"
         case txBytes = "tx_bytes"
         case lastHeard = "last_heard"
-        case problem
+        case offloads, problem
     }
 
     public init(name: String, state: String, bind: String?, remote: String?) {
@@ -129,6 +134,7 @@ public struct LinkStatus: Codable, Equatable, Sendable {
         try container.encode(rxBytes, forKey: .rxBytes)
         try container.encode(txBytes, forKey: .txBytes)
         try container.encode(lastHeard, forKey: .lastHeard)
+        try container.encode(offloads, forKey: .offloads)
         try container.encode(problem, forKey: .problem)
     }
 }

@@ -19,7 +19,7 @@ enum OpenAPISchemas {
             "Filter": object([("link", text), ("expression", text)]),
             "Status": object([
                 ("name", text), ("interface", text), ("state", tunnelState), ("since", nullable("string")),
-                ("rx_bytes", integer), ("tx_bytes", integer), ("problem", nullable("string")),
+                ("rx_bytes", integer), ("tx_bytes", integer), ("offloads", list(text)), ("problem", nullable("string")),
                 ("links", list(reference("LinkStatus"))),
             ]),
             "LinkStatus": object([
@@ -27,7 +27,7 @@ enum OpenAPISchemas {
                 ("bind", nullable("string")), ("remote", nullable("string")), ("peer", nullable("string")),
                 ("rtt_ms", nullable("number")), ("loss_percent", number), ("rate_bps", nullable("integer")),
                 ("rx_bytes", integer), ("tx_bytes", integer), ("last_heard", nullable("string")),
-                ("problem", nullable("string")),
+                ("offloads", list(text)), ("problem", nullable("string")),
             ]),
             "Health": object([
                 ("status", choice(["ok", "degraded"])), ("engine_running", boolean), ("tunnels", integer),

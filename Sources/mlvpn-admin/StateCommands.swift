@@ -117,6 +117,12 @@ struct Status: AsyncParsableCommand {
                 }
             }
         }
+        // For one tunnel there is room to say how it works.
+        if tunnels.count == 1, let tunnel = tunnels.first {
+            let active = [("device", tunnel.offloads)] + tunnel.links.map { ($0.name, $0.offloads) }
+            let words = active.map { "\($0.0) \($0.1.isEmpty ? "none" : $0.1.joined(separator: "+"))" }
+            problems.append("offloads: \(words.joined(separator: ", "))")
+        }
         return ([table.text] + problems).joined(separator: "\n")
     }
 
