@@ -145,6 +145,7 @@ extension TunnelRuntime {
         (links + place).initialize(
             to: LinkRuntime(slot: slot, record: record, session: session, run: SendRun(base: buffers.send(place))))
         usedLinks |= 1 << UInt32(place)
+        useful.reset(place)
         links[place].epoch = session.pointee.epoch
         links[place].wasStarted = isResumed
         if isResumed { restartCopies(place) }

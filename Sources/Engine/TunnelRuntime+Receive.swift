@@ -218,6 +218,7 @@ extension TunnelRuntime {
         state.pointee.epoch = state.pointee.session.pointee.epoch
         state.pointee.pacer.reset()
         state.pointee.health = LinkHealth()
+        useful.reset(state - links)
     }
 
     private func order(

@@ -10,8 +10,6 @@ import TunnelWire
 // no pace, and as long as one of them is open nothing queues here.
 
 extension TunnelRuntime {
-    /// Longer than this behind the best link, and a link only holds the others' packets up.
-    private static let tolerableLag: Int64 = 100_000
     /// Links within this of the best share as equals, microseconds of round trip.
     private static let nearLag: Int64 = 8_000
     private static let policyInterval = 100 * millisecond
@@ -53,7 +51,7 @@ extension TunnelRuntime {
             chosen = firstInOrder(of: chosen)
             near = chosen
         case .adaptive, .redundant:
-            chosen = withoutHarmful(chosen)
+            chosen = withoutHarmful(chosen, now)
             near = nearest(of: chosen)
         }
         let isChanged = chosen != eligible
@@ -124,33 +122,20 @@ extension TunnelRuntime {
         return mask
     }
 
-    /// Leaves out links that lose much more than the best, or come much later: TCP pays for either with more than such a
-    /// link carries. Quick to leave, slow to return.
-    private func withoutHarmful(_ mask: UInt32) -> UInt32 {
-        guard mask & (mask &- 1) != 0 else {
-            harmful = 0
-            return mask
-        }
-        var leastLoss = Double.infinity
-        var leastDelay = Int64.max
-        forEachLink { link in
-            guard mask & 1 << UInt32(link) != 0 else { return }
-            leastLoss = min(leastLoss, links[link].pacer.lossPermille)
-            leastDelay = min(leastDelay, links[link].session.pointee.roundTrip.minimum)
-        }
-        var out: UInt32 = 0
-        forEachLink { link in
-            let bit: UInt32 = 1 << UInt32(link)
-            guard mask & bit != 0 else { return }
-            let wasOut = harmful & bit != 0
+    /// Without the links that do more harm than good.
+    private func withoutHarmful(_ mask: UInt32, _ now: Moment) -> UInt32 {
+        let choice = useful.choose(from: mask, now: now.nanoseconds) { link in
             let roundTrip = links[link].session.pointee.roundTrip
-            let isLossy = links[link].pacer.lossPermille > leastLoss + (wasOut ? 4 : 10)
-            let isLate =
-                roundTrip.hasSample && roundTrip.minimum - leastDelay > Self.tolerableLag * (wasOut ? 3 : 4) / 4
-            if isLossy || isLate { out |= bit }
+            let pacer = links[link].pacer
+            // Who sends no reports leaves us what we lose of theirs to go by.
+            let reports = links[link].session.pointee.capabilities.contains(.receiverReports)
+            let loss = reports ? pacer.lossPermille : Double(links[link].session.pointee.loss.permille)
+            return UsefulLinks.Observation(
+                rate: pacer.capacity > 0 ? pacer.capacity : pacer.recentRate, isMeasured: pacer.capacity > 0,
+                lossPermille: loss, roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil)
         }
-        harmful = out
-        return mask & ~out
+        forEachLink { if choice.returned & 1 << UInt32($0) != 0 { links[$0].pacer.forgetLoss() } }
+        return choice.useful
     }
 
     private func namesOf(_ mask: UInt32) -> [String] {

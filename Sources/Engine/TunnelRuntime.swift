@@ -70,8 +70,8 @@ final class TunnelRuntime {
     var near: UInt32 = 0
     var blocked: UInt32 = 0
     var pacedLinks: UInt32 = 0
-    /// Links that the adaptive scheduler leaves out: more harm than use.
-    var harmful: UInt32 = 0
+    /// The adaptive scheduler's judgement of the links.
+    var useful = UsefulLinks()
     var lastPolicy: Int64 = 0
     /// What no link may take yet. In memory of its own, like the others.
     let queue: UnsafeMutablePointer<FairQueue>
@@ -262,6 +262,7 @@ final class TunnelRuntime {
             resequencer?.pointee.forget(link: link)
             links[link].pacer.reset()
             links[link].health = LinkHealth()
+            useful.reset(link)
         }
         updateEligible(now)
         shared.post(.linkState(slot: slot, linkSlot: links[link].slot, state: state))

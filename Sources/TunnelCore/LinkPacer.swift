@@ -23,6 +23,12 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     /// Share of what was sent that did not arrive, smoothed, thousandths.
     public private(set) var lossPermille: Double = 0
 
+    /// What arrived per second of late, bytes.
+    public var recentRate: Double { rateSum }
+
+    /// What was known of the line's loss is too old.
+    public mutating func forgetLoss() { lossPermille = 0 }
+
     // Tokens, bytes; may be overdrawn by one run.
     private var tokens: Double = 0
     private var filledAt: Int64 = 0
