@@ -99,14 +99,11 @@ let package = Package(
             ], swiftSettings: settings),
 
         // Thin mains.
-        .target(
-            name: "CommandRunner",
-            dependencies: [.product(name: "ArgumentParser", package: "swift-argument-parser")], swiftSettings: settings),
+        .target(name: "ProgramOptions", dependencies: ["TunnelModel"], swiftSettings: settings),
         .executableTarget(
             name: "mlvpnd",
             dependencies: [
-                "CommandRunner", "LinuxSystem", "Supervisor", "TunnelModel",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                "LinuxSystem", "ProgramOptions", "Supervisor", "TunnelModel",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),
@@ -132,9 +129,8 @@ let package = Package(
         .executableTarget(
             name: "mlvpn",
             dependencies: [
-                "CommandRunner", "FilterCompiler", "Helper", "LinuxSystem", "ProcessChannel", "Supervisor",
+                "FilterCompiler", "Helper", "LinuxSystem", "ProcessChannel", "ProgramOptions", "Supervisor",
                 "TunnelModel",
-                .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),
 
@@ -194,6 +190,7 @@ let package = Package(
             dependencies: [
                 "TunnelTestKit", "link-emulator", "mlvpn", "mlvpn-admin", "mlvpn-control", "mlvpn-engine", "mlvpnd",
             ], swiftSettings: settings),
+        .testTarget(name: "ProgramOptionsTests", dependencies: ["ProgramOptions"], swiftSettings: settings),
         .testTarget(name: "TunnelModelTests", dependencies: ["TunnelModel"], swiftSettings: settings),
         .testTarget(
             name: "FilterCompilerTests", dependencies: ["CPcap", "FilterCompiler", "TunnelModel"],

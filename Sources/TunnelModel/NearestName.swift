@@ -11,7 +11,7 @@ func nearestName(to text: String, among known: some Sequence<String>) -> String?
 }
 
 /// `; did you mean …?` for the end of an error, or nothing.
-func suggestion(for text: String, among known: some Sequence<String>) -> String {
+public func suggestion(for text: String, among known: some Sequence<String>) -> String {
     nearestName(to: text, among: known).map { "; did you mean \($0)?" } ?? ""
 }
 

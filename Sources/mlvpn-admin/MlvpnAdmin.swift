@@ -31,7 +31,7 @@ struct MlvpnAdmin: AsyncParsableCommand {
 
     static func main() async {
         signal(SIGPIPE, SIG_IGN)
-        let arguments = movingCommonOptions(Array(CommandLine.arguments.dropFirst()))
+        let arguments = movingCommonOptions(CommandLine.arguments.dropFirst().map(notAnOption))
         let isJSON = arguments.prefix { $0 != "--" }.contains("--json")
         do {
             var command = try parseAsRoot(arguments)
@@ -44,6 +44,11 @@ struct MlvpnAdmin: AsyncParsableCommand {
         } catch {
             Glibc.exit(report(error, isJSON: isJSON))
         }
+    }
+
+    /// An SQL file begins with a comment, which the parser would take for an option.
+    static func notAnOption(_ argument: String) -> String {
+        argument.hasPrefix("-- ") || argument.hasPrefix("--\n") ? " " + argument : argument
     }
 
     /// What every command takes may stand before it as well; the parser wants it behind.

@@ -1,58 +1,77 @@
-import ArgumentParser
-import CommandRunner
 import FilterCompiler
 import Glibc
 import Helper
 import LinuxSystem
 import Logging
 import ProcessChannel
+import ProgramOptions
 import Supervisor
 import TunnelModel
 
 @main
-struct Mlvpn: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "mlvpn",
-        abstract: "Runs one tunnel from one mlvpn.conf, as MLVPN does.",
+struct Mlvpn {
+    private static let syntax = ProgramSyntax(
+        name: "mlvpn", abstract: "Runs one tunnel from one mlvpn.conf, as MLVPN does.",
         discussion: """
             The configuration file must be owned by root and closed to everyone else (mode 0600). SIGHUP to any of its \
             processes reads it again; SIGTERM, SIGINT and SIGQUIT tell the peer and end it.
-            """)
+            """,
+        options: [
+            ProgramOption("config", or: ["-c"], value: "path", help: "The configuration file (default: mlvpn.conf)."),
+            ProgramOption(
+                "user", or: ["-u", "-user"], value: "user", help: "Who handles the packets (default: mlvpn)."),
+            ProgramOption(
+                "name", or: ["-n"], value: "name", help: "Name in process titles and in the log (default: the file's)."),
+            ProgramOption("natural-title", help: "Do not change process titles."),
+            ProgramOption("debug", help: "Log to standard error instead of syslog."),
+            ProgramOption(
+                "debug-token", or: ["-D"], value: "token",
+                help:
+                    "Log what concerns one of: \(DebugTokens.names.joined(separator: ", ")); may be repeated. Implies --debug."
+            ),
+            ProgramOption("verbose", or: ["-v"], help: "Log more; may be repeated."),
+            ProgramOption("quiet", or: ["-q"], help: "Log less; may be repeated."),
+            ProgramOption("version", or: ["-V"], help: "Show the version."),
+            ProgramOption(
+                "yes-run-as-root",
+                help: """
+                    Accepted for MLVPN's sake: nothing that reads packets runs as root here. Without the account of --user, \
+                    as nobody.
+                    """),
+        ])
 
-    @Option(name: .shortAndLong, help: ArgumentHelp("Path of the configuration file.", valueName: "path"))
-    var config = "mlvpn.conf"
-    @Option(
-        name: [.customShort("u"), .customLong("user"), .customLong("user", withSingleDash: true)],
-        help: ArgumentHelp("Drop privileges to this user.", valueName: "username"))
-    var user = "mlvpn"
-    @Option(name: .shortAndLong, help: "Show this name in the process titles and the log.")
-    var name: String?
-    @Flag(help: "Do not change process titles.")
-    var naturalTitle = false
-    @Flag(help: "Log to standard error instead of syslog.")
-    var debug = false
-    @Option(
-        name: [.customShort("D", allowingJoined: true)],
-        help: ArgumentHelp(
-            "Log what concerns one of: \(DebugTokens.names.joined(separator: ", ")). Implies --debug.",
-            valueName: "token"))
-    var token: [String] = []
-    @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
-    var verbose: Int
-    @Flag(name: .shortAndLong, help: "Log less; may be repeated.")
-    var quiet: Int
-    @Flag(name: [.customShort("V"), .long], help: "Show the version.")
-    var version = false
-    @Flag(help: "Accepted for MLVPN's sake: nothing that reads packets runs as root here; without --user, as nobody.")
-    var yesRunAsRoot = false
+    private let config: String
+    private let user: String
+    private let name: String?
+    private let naturalTitle: Bool
+    private let debug: Bool
+    private let token: [String]
+    private let verbosity: Int
+    private let yesRunAsRoot: Bool
 
-    static func main() { Glibc.exit(runProgram(Mlvpn.self) { try $0.serve() }) }
+    private init(_ options: ParsedOptions) {
+        config = options.value("config") ?? "mlvpn.conf"
+        user = options.value("user") ?? "mlvpn"
+        name = options.value("name")
+        naturalTitle = options.has("natural-title")
+        debug = options.has("debug")
+        token = options.values("debug-token")
+        verbosity = options.count("verbose") - options.count("quiet")
+        yesRunAsRoot = options.has("yes-run-as-root")
+    }
+
+    static func main() {
+        let code = runProgram(syntax) { options in
+            if options.has("version") {
+                print("mlvpn version \(productVersion).")
+                return 0
+            }
+            return try Mlvpn(options).serve()
+        }
+        Glibc.exit(code)
+    }
 
     func serve() throws -> Int32 {
-        if version {
-            print("mlvpn version \(productVersion).")
-            return 0
-        }
         if !naturalTitle { ProcessTitle.makeRoom(4096) }
         var settings = try makeSettings()
         settings.logDescriptor = Log.bootstrap(settings.log)
@@ -83,7 +102,6 @@ struct Mlvpn: ParsableCommand {
             settings.debugTokens.insert(one)
         }
         let logsToStandardError = debug || !token.isEmpty
-        let verbosity = verbose - quiet
         settings.log = LogSettings(
             format: logsToStandardError ? .text : .syslog,
             level: LogSettings.level(verbosity: token.isEmpty ? verbosity : max(2, verbosity)), ident: name ?? "mlvpn")

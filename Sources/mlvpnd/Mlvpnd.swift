@@ -1,47 +1,58 @@
-import ArgumentParser
-import CommandRunner
 import Glibc
 import LinuxSystem
 import Logging
+import ProgramOptions
 import Supervisor
 import TunnelModel
 
 @main
-struct Mlvpnd: ParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "mlvpnd",
-        abstract: "Hosts MLVPN tunnels: one server for many link-bonding peers.",
+struct Mlvpnd {
+    private static let syntax = ProgramSyntax(
+        name: "mlvpnd", abstract: "Hosts MLVPN tunnels: one server for many link-bonding peers.",
         discussion: """
             Tunnels are added and changed with mlvpn-admin. Every long flag is also a key of the configuration file; a \
             flag wins. SIGHUP reads the definitions again; SIGTERM, SIGINT and SIGQUIT tell every peer and end it.
             """,
-        version: "mlvpnd \(productVersion)")
+        options: [
+            ProgramOption(
+                "config", value: "file",
+                help: "Configuration file (default: \(DaemonConfig.defaultPath), if it is there)."),
+            ProgramOption("state-dir", value: "dir", help: "Where the database is (default: /var/lib/mlvpn)."),
+            ProgramOption("run-dir", value: "dir", help: "Where control.sock is (default: /run/mlvpn)."),
+            ProgramOption(
+                "script-dir", value: "dir",
+                help: "The only directory whose status commands are run (default: /etc/mlvpn)."),
+            ProgramOption("user", value: "user", help: "Whom the data plane runs as (default: mlvpn)."),
+            ProgramOption(
+                "control-user", value: "user", help: "Whom the API and the database run as (default: mlvpn-control)."),
+            ProgramOption(
+                "admin-group", value: "group", help: "Whose members may use mlvpn-admin (default: mlvpn-admin)."),
+            ProgramOption("foreground", help: "Stay in the foreground and log to standard error."),
+            ProgramOption(
+                "workers", value: "n", help: "Worker threads of the data plane (default: auto, one for each processor)."
+            ),
+            ProgramOption("log-format", value: "format", help: "text or json, on standard error."),
+            ProgramOption("verbose", or: ["-v"], help: "Log more; may be repeated."),
+            ProgramOption("version", help: "Show the version."),
+        ])
+    /// Options whose value is a key of the configuration file, and those of them that are paths.
+    private static let keys = [
+        "state-dir", "run-dir", "script-dir", "user", "control-user", "admin-group", "workers", "log-format",
+    ]
+    private static let paths: Set = ["state-dir", "run-dir", "script-dir"]
 
-    @Option(help: ArgumentHelp("Configuration file; the default may be missing.", valueName: "file"))
-    var config: String?
-    @Option(help: ArgumentHelp("Where the database is (default: /var/lib/mlvpn).", valueName: "dir"))
-    var stateDir: String?
-    @Option(help: ArgumentHelp("Where control.sock is (default: /run/mlvpn).", valueName: "dir"))
-    var runDir: String?
-    @Option(
-        help: ArgumentHelp("The only directory whose status commands are run (default: /etc/mlvpn).", valueName: "dir"))
-    var scriptDir: String?
-    @Option(help: ArgumentHelp("Whom the data plane runs as (default: mlvpn).", valueName: "user"))
-    var user: String?
-    @Option(help: ArgumentHelp("Whom the API and the database run as (default: mlvpn-control).", valueName: "user"))
-    var controlUser: String?
-    @Option(help: ArgumentHelp("Whose members may use mlvpn-admin (default: mlvpn-admin).", valueName: "group"))
-    var adminGroup: String?
-    @Flag(help: "Stay in the foreground and log to standard error.")
-    var foreground = false
-    @Option(help: ArgumentHelp("Worker threads of the data plane (default: one for each processor).", valueName: "n"))
-    var workers: String?
-    @Option(help: ArgumentHelp("text or json, on standard error.", valueName: "format"))
-    var logFormat: String?
-    @Flag(name: .shortAndLong, help: "Log more; may be repeated.")
-    var verbose: Int
+    private let options: ParsedOptions
 
-    static func main() { Glibc.exit(runProgram(Mlvpnd.self) { try $0.serve() }) }
+    static func main() {
+        let code = runProgram(syntax) { options in
+            if options.has("version") {
+                print("mlvpnd \(productVersion)")
+                return 0
+            }
+            return try Mlvpnd(options: options).serve()
+        }
+        Glibc.exit(code)
+    }
 
     func serve() throws -> Int32 {
         ProcessTitle.makeRoom(4096)
@@ -76,7 +87,7 @@ struct Mlvpnd: ParsableCommand {
 
     /// Nil when there is none: then every setting has its default.
     private var configPath: String? {
-        if let config { return ConfigurationFile.absolute(config) }
+        if let config = options.value("config") { return ConfigurationFile.absolute(config) }
         return ConfigurationFile.exists(DaemonConfig.defaultPath) ? DaemonConfig.defaultPath : nil
     }
 
@@ -90,17 +101,12 @@ struct Mlvpnd: ParsableCommand {
     }
 
     private func apply(to config: inout DaemonConfig) throws {
-        let flags: [(String, String?)] = [
-            ("state-dir", stateDir.map(ConfigurationFile.absolute)),
-            ("run-dir", runDir.map(ConfigurationFile.absolute)),
-            ("script-dir", scriptDir.map(ConfigurationFile.absolute)), ("user", user), ("control-user", controlUser),
-            ("admin-group", adminGroup), ("workers", workers), ("log-format", logFormat),
-        ]
-        for (key, value) in flags {
-            if let value { try config.set(key, to: value) }
+        for key in Self.keys {
+            guard let value = options.value(key) else { continue }
+            try config.set(key, to: Self.paths.contains(key) ? ConfigurationFile.absolute(value) : value)
         }
-        if foreground { config.foreground = true }
-        config.verbose += verbose
+        if options.has("foreground") { config.foreground = true }
+        config.verbose += options.count("verbose")
         let problems = config.problems
         guard problems.isEmpty else { throw StartFailure(problems.map(\.description).joined(separator: "\n")) }
     }

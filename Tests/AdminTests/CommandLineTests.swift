@@ -4,6 +4,12 @@ import Testing
 @testable import mlvpn_admin
 
 @Suite struct CommandLineTests {
+    @Test func aStatementMayBeginWithAComment() {
+        #expect(MlvpnAdmin.notAnOption("-- Which?\nSELECT 1") == " -- Which?\nSELECT 1")
+        #expect(MlvpnAdmin.notAnOption("--json") == "--json")
+        #expect(MlvpnAdmin.notAnOption("--") == "--")
+    }
+
     @Test func whatEveryCommandTakesMayStandBeforeIt() {
         #expect(
             MlvpnAdmin.movingCommonOptions(["--socket", "/x", "--json", "list"]) == [
