@@ -41,7 +41,7 @@ extension Problem {
         case let error as StoreError: self.init(store: error)
         case let error as DefinitionError: self.init(store: .refused([error]))
         case let error as DecodingError: self.init(.malformed, "the body is no such JSON: \(Self.text(of: error))")
-        case let error as HTTPError where error.status == .contentTooLarge:
+        case is NIOTooManyBytesError:
             self.init(.tooLarge, "the body is longer than \(APIServer.maximumBody) bytes")
         case let error as HTTPError where error.status == .notFound:
             self.init(.notFound, "no such path; the API is documented as /v1/…")

@@ -16,9 +16,15 @@ extension TunnelRuntime {
         let cipher = SessionCipher(password: tunnel.definition.password.bytes)
         let identity = Self.identity(of: tunnel.definition, cipher: cipher)
         dropDescriptors(before: tunnel.definition)
+        // What outlives sessions that end here: sockets, and where peers are.
+        var kept: [LinkName: (socket: Int32, peers: [SocketAddress])] = [:]
         if identity != resume.pointee.identity {
             // The DISCONNECT must leave under the old key.
-            forEachLink { removeLink($0, .reconfigured, now) }
+            forEachLink { link in
+                disconnect(link, .reconfigured, now)
+                if let name = names[link] { kept[name] = (takeSocket(link), peers[link]) }
+                removeLink(link, .reconfigured, now)
+            }
             resume.pointee.identity = identity
             restartOrder(now)
         }
@@ -52,6 +58,14 @@ extension TunnelRuntime {
         for link in definition.links {
             guard let slot = linkSlots.first(where: { $0.link == link.name })?.slot else { continue }
             applyLink(link, slot: slot, identity: Self.identity(of: link.name, in: identity), now)
+        }
+        for (name, held) in kept {
+            guard let link = names.firstIndex(of: name) else {
+                if held.socket >= 0 { close(held.socket) }
+                continue
+            }
+            if held.socket >= 0 { attachSocket(link, held.socket, now) }
+            setPeers(link, held.peers, now)
         }
         applyFilters(tunnel)
         // Weights may have changed though the links that share the traffic have not.
@@ -228,6 +242,14 @@ extension TunnelRuntime {
         guard !links[link].wasStarted, links[link].socket >= 0, !peers[link].isEmpty else { return }
         links[link].wasStarted = true
         links[link].session.pointee.announceStart()
+    }
+
+    /// Gives the link's socket away, unwatched; -1 without one.
+    private func takeSocket(_ link: Int) -> Int32 {
+        let socket = links[link].socket
+        unwatch(socket)
+        links[link].socket = -1
+        return socket
     }
 
     private func closeSocket(_ link: Int) {

@@ -143,8 +143,8 @@ final class TunnelRuntime {
 
     /// The engine's own part of the state map is only for the same tunnel, key and role.
     static func identity(of definition: TunnelDefinition, cipher: SessionCipher) -> UInt64 {
-        stableHash(definition.name.text + "/" + definition.mode.rawValue + "/" + definition.device.rawValue)
-            ^ cipher.fingerprint
+        // Not its name: who is renamed is the same to the peer.
+        stableHash(definition.mode.rawValue + "/" + definition.device.rawValue) ^ cipher.fingerprint
     }
 
     static func identity(of link: LinkName, in tunnel: UInt64) -> UInt64 {

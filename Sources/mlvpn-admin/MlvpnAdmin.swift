@@ -31,8 +31,9 @@ struct MlvpnAdmin: AsyncParsableCommand {
 
     static func main() async {
         signal(SIGPIPE, SIG_IGN)
-        let arguments = movingCommonOptions(CommandLine.arguments.dropFirst().map(notAnOption))
-        let isJSON = arguments.prefix { $0 != "--" }.contains("--json")
+        let given = CommandLine.arguments.dropFirst().map(notAnOption)
+        let arguments = movingCommonOptions(given)
+        let isJSON = given.prefix { $0 != "--" }.contains("--json")
         do {
             var command = try parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {

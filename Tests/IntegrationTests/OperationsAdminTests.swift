@@ -75,6 +75,7 @@ import TunnelTestKit
             let client = try bed.daemon.admin("export", "acme", "--for", "client", "--remote", "192.0.2.1")
             #expect(client.contains("mode = \"client\"") && client.contains("remotehost = \"192.0.2.1\""))
             let other = try bed.rig.file("router.conf", client)
+            try bed.daemon.admin("remove-tunnel", "acme")
             try bed.daemon.admin("import", other, "--name", "router", "--dry-run")
         }
     }
@@ -84,11 +85,11 @@ import TunnelTestKit
             let good = "[general]\nmode = server\npassword = x\n[adsl]\nbindport = 6000\n"
             let files: [(String, String, String)] = [
                 ("unknown", good + "frobnicate = 1\n", "6"),
-                ("binary", String(repeating: "\u{1}\u{0}\u{7f}", count: 5000), ""),
-                ("half", "[general]\nmode = ser", ""), ("empty", "", ""),
+                ("binary", String(repeating: "\u{1}\u{0}\u{7f}", count: 5000), "NUL"),
+                ("half", "[general]\nmode = ser", "line 2"), ("empty", "", "general"),
                 (
                     "line", "[general]\nmode = server\npassword = \"" + String(repeating: "x", count: 900_000) + "\"\n",
-                    ""
+                    "line 3"
                 ),
                 ("huge", String(repeating: "a", count: 10_000_000), "longer than"),
             ]
@@ -140,12 +141,12 @@ import TunnelTestKit
             try waitUntil("the link's event", within: .seconds(10)) {
                 events.output.contains("\"link\":\"link1\"") && events.output.contains("\"state\":\"up\"")
             }
+            try waitUntil("the status to show it", within: .seconds(10)) { status.output.contains(" up ") }
             client.signal(SIGKILL)
             try waitUntil("the link's end", within: .seconds(20)) { events.output.contains("\"previous\":\"up\"") }
             for line in events.output.split(separator: "\n") {
                 #expect(throws: Never.self, "\(line)") { try json(String(line)) }
             }
-            try waitUntil("the status to show it", within: .seconds(10)) { status.output.contains(" up ") }
         }
     }
 

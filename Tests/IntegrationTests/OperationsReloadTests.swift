@@ -41,6 +41,36 @@ import TunnelTestKit
         }
     }
 
+    @Test func anotherPasswordOrEndpointReconnectsAndNothingElseIsNeeded() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1, 2])
+            try bed.addTunnel("acme", wires: [1, 2])
+            let client = try bed.startClient("acme", in: customer, wires: [1, 2])
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            let password = try bed.rig.file("new-password", "another password")
+            try bed.daemon.admin("set-tunnel", "acme", "--password-file", password)
+            try bed.waitForLinks("acme", ["link1": "connecting", "link2": "connecting"])
+            client.stop()
+            try waitUntil("the customer's processes to be gone", within: .seconds(10)) { customer.processes.isEmpty }
+            let old = try bed.rig.run(["cat", "\(bed.rig.directory)/acme.conf"])
+            let conf = try bed.rig.file(
+                "new.conf", old.replacingOccurrences(of: TunnelBed.password, with: "another password"))
+            _ = try bed.rig.start(
+                ["\(try TunnelBed.programs)/mlvpn", "--debug", "-n", "acme", "-c", conf, "-u", "mlvpn"], in: customer)
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.waitForPing("10.78.0.1", from: customer)
+
+            // One link's endpoint: the other carries on.
+            let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 4)
+            try bed.daemon.admin("set-link", "acme", "link2,bind=10.71.2.1:5099")
+            #expect(try bed.linkStates("acme")["link1"] == "up")
+            try bed.daemon.admin("set-link", "acme", "link2,bind=10.71.2.1:5082")
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            let result = try stream.result()
+            #expect(result.hasPrefix("sent 800 missing "), "\(result)")
+        }
+    }
+
     @Test func othersComeGoAndChangeUnnoticed() throws {
         try withTunnel { bed, customer in
             let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 15)
