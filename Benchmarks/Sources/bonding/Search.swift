@@ -1,0 +1,35 @@
+import ArgumentParser
+import BenchmarkKit
+import TunnelTestKit
+
+struct Search: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Random mixes of lines in virtual time: where does a bond carry less than its best line?",
+        discussion: """
+            Each seed draws 2 to 4 lines and 1 or 8 TCP flows; the bond is compared with each line alone. Needs no \
+            privileges and no network. The worst cases are printed, each with its seed.
+            """)
+
+    @Option(help: "The first seed.")
+    var seed: UInt64 = 1
+
+    @Option(help: "Mixes to try.")
+    var count = 100
+
+    @Option(help: "Worst cases to print.")
+    var worst = 10
+
+    func validate() throws {
+        guard (1...1_000_000).contains(count) else { throw ValidationError("--count is 1 to 1000000.") }
+        guard worst >= 1 else { throw ValidationError("--worst is at least 1.") }
+    }
+
+    func run() throws {
+        var trials: [BondTrial] = []
+        for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number)) }
+        trials.sort { $0.ratio < $1.ratio }
+        for trial in trials.prefix(worst) { print(trial.description) }
+        let below = trials.count { $0.ratio < 0.98 }
+        print("\(below) of \(count) below 0.98 of the best line; median \(median(trials.map(\.ratio))?.text(3) ?? "-")")
+    }
+}

@@ -1,0 +1,284 @@
+import TunnelCore
+import TunnelWire
+
+/// A report on its way, with what its arrival tells of the round trip.
+struct Report {
+    var report: ReceiverReport
+    /// When the last packet that it answers was sent, and how long the answer waited.
+    var sentAt: Int64
+    var held: Int64
+}
+
+/// TCP through a bond of emulated lines, in virtual time: minutes of traffic in seconds, the same for the same seed.
+///
+/// Data goes one way. Acknowledgements return over the line with the least delay, reports each over its own, and neither
+/// waits or is lost. Handshakes and failures are not simulated: links are up.
+public struct BondSimulation {
+    public var lines: [PathConditions]
+    public var flows: Int
+    /// Nanoseconds; what arrives in the second part counts.
+    public var warmUp: Int64 = 4 * second
+    public var duration: Int64 = 8 * second
+    public var seed: UInt64
+
+    public init(lines: [PathConditions], flows: Int, seed: UInt64) {
+        self.lines = lines
+        self.flows = flows
+        self.seed = seed
+    }
+
+    /// Bits per second of TCP payload.
+    public func goodput() -> Double {
+        var run = BondRun(self)
+        return run.run()
+    }
+}
+
+private struct BondRun: ~Copyable {
+    /// Inner packets of 1400 bytes, 1348 of them payload.
+    private static let packetSize = 1400
+    private static let payload = 1348
+
+    private struct Packet {
+        var flow: Int
+        var segment: Int
+        var transmission: UInt16
+    }
+
+    private struct Datagram {
+        var packet: Packet
+        var dataSequence: UInt64
+        var linkSequence: UInt64
+        var sentAt: Int64
+    }
+
+    private enum Event {
+        case acknowledge(flow: Int, segment: Int, transmission: UInt16)
+        case report(link: Int, Report)
+    }
+
+    private struct Receiver {
+        var meter = LinkMeter()
+        var lastSentAt: Int64 = 0
+        var lastArrival: Int64 = 0
+    }
+
+    private let plan: BondSimulation
+    private var now: Int64 = 1000 * second
+    private var paths: [EmulatedPath<Datagram>] = []
+    private var linkSequences: [UInt64]
+    private var sender: BondSender
+    private var flows: [SimulatedFlow]
+    private var receivers: [Receiver]
+    private var resequencer: Resequencer
+    private var dataSequence: UInt64 = 0
+    private var events = EventHeap<Event>()
+    private let acknowledgementDelay: Int64
+    /// Packets on their way, by their tags.
+    private var packets: [Packet] = []
+    private var freePackets: [Int] = []
+
+    init(_ plan: BondSimulation) {
+        self.plan = plan
+        linkSequences = Array(repeating: 1, count: plan.lines.count)
+        sender = BondSender(links: plan.lines.count)
+        flows = Array(repeating: SimulatedFlow(), count: plan.flows)
+        receivers = Array(repeating: Receiver(), count: plan.lines.count)
+        resequencer = Resequencer(limit: 4096, links: 32)
+        acknowledgementDelay = Int64(plan.lines.map(\.delay).min() ?? 0)
+        for (index, line) in plan.lines.enumerated() {
+            paths.append(EmulatedPath(line, seed: plan.seed &+ UInt64(index) &* 7919))
+        }
+    }
+
+    mutating func run() -> Double {
+        // What keepalives have found out before.
+        for link in plan.lines.indices {
+            sender.addRoundTrip(max(1000, Int64(plan.lines[link].delay) / 500), link: link, now: now)
+        }
+        sender.updateEligible(now)
+        let start = now
+        let counted = start + plan.warmUp
+        let end = counted + plan.duration
+        var before = -1
+        while now < end {
+            if before < 0, now >= counted { before = flows.reduce(0) { $0 + $1.deliveredCount } }
+            pump()
+            now = max(now + 1, min(end, nextTime()))
+            step()
+        }
+        let delivered = flows.reduce(0) { $0 + $1.deliveredCount } - max(0, before)
+        return Double(delivered * Self.payload * 8) / (Double(plan.duration) / 1e9)
+    }
+
+    // MARK: Time
+
+    private func nextTime() -> Int64 {
+        var next = min(events.firstTime ?? .max, sender.deadline(now: now), resequencer.deadline(now: now))
+        for path in paths { if let time = path.nextEvent { next = min(next, Int64(time)) } }
+        for receiver in receivers { next = min(next, receiver.meter.deadline) }
+        for flow in flows { next = min(next, flow.deadline) }
+        return next
+    }
+
+    private mutating func step() {
+        for link in paths.indices {
+            var arrived: [Datagram] = []
+            paths[link].advance(to: UInt64(now)) { datagram, _ in arrived.append(datagram) }
+            for datagram in arrived { receive(datagram, link) }
+        }
+        while resequencer.review(now: now) { deliverInOrder() }
+        for link in receivers.indices where receivers[link].meter.deadline <= now { report(link) }
+        while let time = events.firstTime, time <= now, let event = events.removeFirst() { obey(event) }
+        for flow in flows.indices where flows[flow].deadline <= now { flows[flow].timeOut(now: now) }
+        drain()
+    }
+
+    private mutating func obey(_ event: Event) {
+        switch event {
+        case .acknowledge(let flow, let segment, let transmission):
+            flows[flow].acknowledge(segment, transmission: transmission, now: now)
+        case .report(let link, let report):
+            // The wire's clock counts milliseconds.
+            let sample = now / millisecond - report.sentAt / millisecond - report.held / millisecond
+            sender.addRoundTrip(max(0, sample) * 1000, link: link, now: now)
+            sender.take(report, link: link, now: now)
+            resequencer.holdTime = sender.holdTime
+        }
+    }
+
+    // MARK: Sending
+
+    /// Every flow sends what its window allows, in turn.
+    private mutating func pump() {
+        var isBusy = true
+        while isBusy {
+            isBusy = false
+            for flow in flows.indices {
+                guard let (segment, transmission) = flows[flow].next(now: now) else { continue }
+                isBusy = true
+                let tag = keep(flow, segment, transmission)
+                var sent: [(UInt32, Int)] = []
+                sender.send(tag, bytes: Self.packetSize, flow: UInt32(flow) &* 0x9e37_79b9, now: now) {
+                    sent.append(($0, $1))
+                }
+                for (tag, link) in sent { transmit(tag, link) }
+            }
+        }
+    }
+
+    private mutating func drain() {
+        var sent: [(UInt32, Int)] = []
+        sender.drain(now: now) { sent.append(($0, $1)) }
+        for (tag, link) in sent { transmit(tag, link) }
+    }
+
+    private mutating func transmit(_ tag: UInt32, _ link: Int) {
+        let index = Int(tag)
+        let datagram = Datagram(
+            packet: packets[index], dataSequence: dataSequence, linkSequence: linkSequences[link], sentAt: now)
+        freePackets.append(index)
+        dataSequence += 1
+        linkSequences[link] += 1
+        // 28 bytes of IP and UDP around it.
+        _ = paths[link].offer(datagram, bytes: Self.packetSize + BondSender.overhead + 28, at: UInt64(now))
+    }
+
+    /// What the queue drops keeps its number for good.
+    private mutating func keep(_ flow: Int, _ segment: Int, _ transmission: UInt16) -> UInt32 {
+        let packet = Packet(flow: flow, segment: segment, transmission: transmission)
+        if let free = freePackets.popLast() {
+            packets[free] = packet
+            return UInt32(free)
+        }
+        packets.append(packet)
+        return UInt32(packets.count - 1)
+    }
+
+    /// Stands for a packet in the resequencer, where nobody reads from it.
+    private static func place(_ sequence: UInt64) -> UnsafeMutableRawPointer {
+        // Never null.
+        UnsafeMutableRawPointer(bitPattern: Int(sequence) + 4096).unsafelyUnwrapped
+    }
+
+    // MARK: Receiving
+
+    /// Packets that wait in the resequencer, by data_seq.
+    private var waiting: [UInt64: Packet] = [:]
+
+    private mutating func receive(_ datagram: Datagram, _ link: Int) {
+        receivers[link].lastSentAt = datagram.sentAt
+        receivers[link].lastArrival = now
+        let delay = UInt16(truncatingIfNeeded: now / millisecond &- datagram.sentAt / millisecond)
+        receivers[link].meter.note(
+            sequence: datagram.linkSequence, size: Self.packetSize + BondSender.overhead, delay: delay,
+            wantsReport: true, now: now)
+        let place = Self.place(datagram.dataSequence)
+        let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
+        waiting[datagram.dataSequence] = datagram.packet
+        var verdict = resequencer.insert(packet, sequence: datagram.dataSequence, now: now)
+        if verdict == .full {
+            deliverInOrder()
+            verdict = resequencer.insert(packet, sequence: datagram.dataSequence, now: now)
+        }
+        if verdict == .held { deliverInOrder() } else { deliver(packet) }
+    }
+
+    private mutating func deliverInOrder() {
+        while let packet = resequencer.next() { deliver(packet) }
+    }
+
+    private mutating func deliver(_ inbound: InboundPacket) {
+        guard let packet = waiting.removeValue(forKey: UInt64(Int(bitPattern: inbound.bytes) - 4096)) else { return }
+        events.insert(
+            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission),
+            at: now + acknowledgementDelay)
+    }
+
+    private mutating func report(_ link: Int) {
+        let report = Report(
+            report: receivers[link].meter.takeReport(now: now), sentAt: receivers[link].lastSentAt,
+            held: now - receivers[link].lastArrival)
+        events.insert(.report(link: link, report), at: now + Int64(plan.lines[link].delay))
+    }
+}
+
+/// Events by time; those of the same time in the order in which they were put in.
+private struct EventHeap<Event> {
+    private var entries: [(time: Int64, number: Int, event: Event)] = []
+    private var count = 0
+
+    var firstTime: Int64? { entries.first?.time }
+
+    mutating func insert(_ event: Event, at time: Int64) {
+        count += 1
+        entries.append((time, count, event))
+        var child = entries.count - 1
+        while child > 0, isEarlier(child, (child - 1) / 2) {
+            entries.swapAt(child, (child - 1) / 2)
+            child = (child - 1) / 2
+        }
+    }
+
+    mutating func removeFirst() -> Event? {
+        guard let first = entries.first else { return nil }
+        let last = entries.removeLast()
+        guard !entries.isEmpty else { return first.event }
+        entries[0] = last
+        var parent = 0
+        while true {
+            var least = parent
+            for child in [2 * parent + 1, 2 * parent + 2] where child < entries.count && isEarlier(child, least) {
+                least = child
+            }
+            if least == parent { break }
+            entries.swapAt(parent, least)
+            parent = least
+        }
+        return first.event
+    }
+
+    private func isEarlier(_ a: Int, _ b: Int) -> Bool {
+        (entries[a].time, entries[a].number) < (entries[b].time, entries[b].number)
+    }
+}

@@ -1,0 +1,41 @@
+import Testing
+import TunnelTestKit
+
+/// The schedule against random mixes of lines, in virtual time.
+struct BondSearchTests {
+    private func line(_ words: String) throws -> PathConditions { try PathConditions(words) }
+
+    @Test func aLineCarriesWhatItsRateAllows() throws {
+        let goodput = BondSimulation(lines: [try line("rate=20mbit delay=10ms queue=100ms")], flows: 8, seed: 1)
+            .goodput()
+        // 1348 of 1472 bytes are payload; pacing keeps 2 % free, probing and filling cost a little more.
+        #expect((0.86...0.916).contains(goodput / 20e6), "\(goodput / 20e6)")
+    }
+
+    @Test func equalLinesAddUp() throws {
+        let line = try line("rate=10mbit delay=10ms queue=100ms")
+        let trial = BondTrial(lines: [line, line], flows: 8, seed: 1)
+        #expect(trial.ratio > 1.9, "\(trial.description)")
+    }
+
+    @Test func aLossyLineLimitsASingleFlow() throws {
+        let clean = BondSimulation(lines: [try line("rate=20mbit delay=20ms queue=100ms")], flows: 1, seed: 1)
+        let lossy = BondSimulation(lines: [try line("rate=20mbit delay=20ms queue=100ms loss=2%")], flows: 1, seed: 1)
+        #expect(lossy.goodput() < clean.goodput() / 2)
+    }
+
+    @Test func aSeedGivesTheSameTrialAgain() {
+        let first = BondTrial(seed: 7, mostMegabits: 8)
+        let second = BondTrial(seed: 7, mostMegabits: 8)
+        #expect(first.alone == second.alone && first.bond == second.bond)
+        #expect(first.bond != BondTrial(seed: 8, mostMegabits: 8).bond)
+    }
+
+    @Test func noMixIsWorseThanItsBestLine() {
+        let trials = (1...40).map { BondTrial(seed: $0, mostMegabits: 8) }.sorted { $0.ratio < $1.ratio }
+        for trial in trials.prefix(5) { print(trial.description) }
+        withKnownIssue("links that fit neither the most reliable nor the nearest one are chosen or left out wrongly") {
+            #expect(trials[0].ratio >= 0.98, "\(trials[0].description)")
+        }
+    }
+}
