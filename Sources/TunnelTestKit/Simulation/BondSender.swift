@@ -4,7 +4,7 @@ import TunnelCore
 /// decides it for a peer that reports.
 ///
 /// The rules are those of Engine/TunnelRuntime+Schedule.swift, without descriptors, sessions and records; everything that
-/// measures, paces and queues is the engine's own (LinkPacer, BurstScheduler, FairQueue, RoundTrip). Change both together.
+/// measures, judges, paces and queues is the engine's own (LinkPacer, UsefulLinks, BurstScheduler, FairQueue, RoundTrip). Change both together.
 struct BondSender: ~Copyable {
     struct Link {
         var pacer = LinkPacer()
@@ -18,12 +18,11 @@ struct BondSender: ~Copyable {
     private var near: UInt32 = 0
     private var blocked: UInt32 = 0
     private var pacedLinks: UInt32 = 0
-    private var harmful: UInt32 = 0
+    private var useful = UsefulLinks()
     private var lastPolicy: Int64 = 0
     /// Of every packet: nothing that could be marked.
     private let contents = UnsafeMutableRawPointer.allocate(byteCount: 1500, alignment: 8)
 
-    private static let tolerableLag: Int64 = 100_000
     private static let nearLag: Int64 = 8_000
     private static let policyInterval = 100 * millisecond
 
@@ -64,7 +63,7 @@ struct BondSender: ~Copyable {
 
     mutating func updateEligible(_ now: Int64) {
         lastPolicy = now
-        let chosen = withoutHarmful(all)
+        let chosen = withoutHarmful(all, now)
         near = nearest(of: chosen)
         let isChanged = chosen != eligible
         eligible = chosen
@@ -79,28 +78,17 @@ struct BondSender: ~Copyable {
 
     private func bit(_ link: Int) -> UInt32 { 1 << UInt32(link) }
 
-    private mutating func withoutHarmful(_ mask: UInt32) -> UInt32 {
-        guard mask & (mask &- 1) != 0 else {
-            harmful = 0
-            return mask
-        }
-        var leastLoss = Double.infinity
-        var leastDelay = Int64.max
-        for link in links.indices where mask & bit(link) != 0 {
-            leastLoss = min(leastLoss, links[link].pacer.lossPermille)
-            leastDelay = min(leastDelay, links[link].roundTrip.minimum)
-        }
-        var out: UInt32 = 0
-        for link in links.indices where mask & bit(link) != 0 {
-            let wasOut = harmful & bit(link) != 0
+    private mutating func withoutHarmful(_ mask: UInt32, _ now: Int64) -> UInt32 {
+        let links = links
+        let choice = useful.choose(from: mask, now: now) { link in
+            let pacer = links[link].pacer
             let roundTrip = links[link].roundTrip
-            let isLossy = links[link].pacer.lossPermille > leastLoss + (wasOut ? 4 : 10)
-            let isLate =
-                roundTrip.hasSample && roundTrip.minimum - leastDelay > Self.tolerableLag * (wasOut ? 3 : 4) / 4
-            if isLossy || isLate { out |= bit(link) }
+            return UsefulLinks.Observation(
+                rate: pacer.capacity > 0 ? pacer.capacity : pacer.recentRate, isMeasured: pacer.capacity > 0,
+                lossPermille: pacer.lossPermille, roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil)
         }
-        harmful = out
-        return mask & ~out
+        for link in links.indices where choice.returned & bit(link) != 0 { self.links[link].pacer.forgetLoss() }
+        return choice.useful
     }
 
     private func nearest(of mask: UInt32) -> UInt32 {
