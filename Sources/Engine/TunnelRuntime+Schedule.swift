@@ -304,7 +304,8 @@ extension TunnelRuntime {
         } else if let sample = session.pointee.takeRoundTrip(),
             !session.pointee.capabilities.contains(.receiverReports)
         {
-            links[link].pacer.echo(sample - session.pointee.roundTrip.minimum, now: now.nanoseconds)
+            let least = session.pointee.roundTrip.minimum
+            links[link].pacer.echo(sample - least, roundTrip: least, now: now.nanoseconds)
             links[link].record.pointee.capacity = UInt64(links[link].pacer.capacity)
         }
         checkHealth(link, now)

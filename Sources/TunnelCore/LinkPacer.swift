@@ -40,6 +40,8 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     private var phaseUntil: Int64 = 0
     private var nextProbe: Int64 = 0
     private var gain = 1.25
+    /// Until what a raised pace did must have been seen.
+    private var probeTime = 60 * millisecond
 
     // What was sent since the last report, and whether the pace held it back.
     private var sentBytes: UInt64 = 0
@@ -154,10 +156,12 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         judge(rate, now: now)
     }
 
-    /// A round-trip sample of a peer that sends no reports, microseconds above the least of the path. What the line
-    /// carries is what was sent, over the time in which it came out of the queue.
-    public mutating func echo(_ excess: Int64, now: Int64) {
+    /// A round-trip sample of a peer that sends no reports: `excess` is what it is above `roundTrip`, the least of the
+    /// path, in microseconds. What the line carries is what was sent, over the time in which it came out of the queue.
+    public mutating func echo(_ excess: Int64, roundTrip: Int64, now: Int64) {
         guard now - lastAt >= 50 * millisecond else { return }
+        // A quarter more for so long makes a queue that stands out from the noise.
+        probeTime = 150 * millisecond + min(roundTrip * 1000, second)
         // The way back, and the peer's coarse timers, are in the sample too.
         let queued = max(0, excess * 1000 - Self.queueTolerance)
         defer {
@@ -225,7 +229,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
             } else {
                 overloads = 0
                 if rate > capacity * 1.02 { capacity = rate }
-                if now >= nextProbe, wasLimited { setPhase(.probe, for: 60 * millisecond, now: now) }
+                if now >= nextProbe, wasLimited { setPhase(.probe, for: probeTime, now: now) }
             }
         case .probe:
             if isQueued {
@@ -238,7 +242,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
                     // It carries more: go on at once, and faster.
                     capacity = rate
                     gain = min(2, gain * 1.2)
-                    setPhase(.probe, for: 60 * millisecond, now: now)
+                    setPhase(.probe, for: probeTime, now: now)
                 } else {
                     gain = 1.25
                     nextProbe = now + 1000 * millisecond

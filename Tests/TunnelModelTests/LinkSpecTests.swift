@@ -65,10 +65,18 @@ struct LinkSpecTests {
         #expect(link == LinkDefinition(name: try LinkName("a")))
     }
 
-    @Test(arguments: ["", "adsl1", "=udp", "adsl1=", "adsl1=  ", "a+a=udp", "a+=udp", "a b=udp", "a,b=udp"])
+    @Test(arguments: ["", "adsl1", "=udp", "adsl1=", "adsl1=  ", "a+a=udp", "a+=udp", "a b=udp"])
     func aBadFilterIsRefused(_ text: String) {
         let error = #expect(throws: DefinitionError.self) { try FilterDefinition(spec: text) }
         #expect(error?.field.hasPrefix("filter") == true)
+    }
+
+    @Test(arguments: ["a+b=udp", "a,b=udp"])
+    func aFilterMayNameSeveralLinks(_ text: String) throws {
+        let filter = try FilterDefinition(spec: text)
+        let links = [try LinkName("a"), try LinkName("b")]
+        #expect(filter.links == links)
+        #expect(filter.spec == "a+b=udp")
     }
 
     @Test func anExpressionThatIsTooLongIsRefused() {
