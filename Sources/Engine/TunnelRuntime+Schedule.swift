@@ -46,7 +46,10 @@ extension TunnelRuntime {
         var chosen: UInt32 = trusted ?? classes.first(where: { $0 != 0 }) ?? 0
         switch definition.scheduler {
         case .wrr: near = chosen
-        case .redundant where chosen & ~copyLinks == 0: near = chosen
+        case .redundant where isRedundant:
+            // A bad line's copy costs nothing but its bytes.
+            chosen = good | poor != 0 ? good | poor : fallback
+            near = chosen
         case .failover:
             chosen = firstInOrder(of: chosen)
             near = chosen

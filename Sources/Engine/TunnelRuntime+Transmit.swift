@@ -81,11 +81,12 @@ extension TunnelRuntime {
         let able = upLinks & ~suspects
         for filter in filters where filter.links & able != 0 {
             guard filter.program.matches(UnsafeRawBufferPointer(packet)) else { continue }
+            let copied = filter.links & upLinks
             let links = filter.links & able
-            if links & (links - 1) != 0, links & ~copyLinks == 0 {
+            if copied & (copied - 1) != 0, copied & ~copyLinks == 0 {
                 let sequence = resume.pointee.nextCopySequence
                 resume.pointee.nextCopySequence = max(1, sequence &+ 1)
-                appendCopies(packet, links, reorder: false, sequence, stamp, now)
+                appendCopies(packet, copied, reorder: false, sequence, stamp, now)
             } else if let link = filter.order.first(where: { links & 1 << UInt32($0) != 0 }) {
                 append(packet, link, reorder: false, 0, stamp, now)
             }
