@@ -3,13 +3,14 @@ import TunnelCrypto
 
 /// One target of each decoder that reads bytes from another host or process, and of the state machines behind them.
 enum FuzzTarget: String, CaseIterable {
-    case bpf, coalescer, conf, link, messages, queue, resequencer, superpacket
+    case bpf, coalescer, conf, copies, link, messages, queue, resequencer, superpacket
 
     func run(_ input: inout FuzzInput) {
         switch self {
         case .bpf: fuzzBPF(&input)
         case .coalescer: fuzzCoalescer(&input)
         case .conf: fuzzConf(&input)
+        case .copies: fuzzCopies(&input)
         case .link: fuzzLink(&input)
         case .messages: fuzzMessages(&input)
         case .queue: fuzzQueue(&input)

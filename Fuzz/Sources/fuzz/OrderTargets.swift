@@ -49,6 +49,30 @@ func fuzzResequencer(_ input: inout FuzzInput) {
     check(order.held == 0 && delivered == inserted, "\(order.held) left behind of \(inserted)")
 }
 
+/// Numbers of packets that may be copies, against a set of all that came.
+func fuzzCopies(_ input: inout FuzzInput) {
+    var filter = CopyFilter()
+    var seen: Set<UInt64> = []
+    var highest: UInt64 = 0
+    var sequence: UInt64 = 1 << 20
+    while !input.isEmpty {
+        let jump = input.byte()
+        switch jump {
+        case 0xff: sequence = input.integer()
+        case 0xfe:
+            filter.restart()
+            seen = []
+        case 0x80...: sequence &-= UInt64(jump & 0x7f) << (UInt64(input.byte()) & 15)
+        default: sequence &+= UInt64(jump) << (UInt64(input.byte()) & 15)
+        }
+        let isKnown = !seen.isEmpty && sequence <= highest && highest - sequence < CopyFilter.width
+        let isCopy = isKnown && seen.contains(sequence)
+        check(filter.isCopy(sequence) == isCopy, "\(sequence) after \(highest) is \(isCopy ? "a" : "no") copy")
+        highest = seen.isEmpty ? sequence : max(highest, sequence)
+        seen.insert(sequence)
+    }
+}
+
 /// Packets of any flow and size through the fair queue: each comes out once, dropped or sent.
 func fuzzQueue(_ input: inout FuzzInput) {
     var queue = FairQueue()
