@@ -136,7 +136,8 @@ let package = Package(
 
         // Tests.
         .target(name: "CTestKit"),
-        .target(name: "TunnelTestKit", dependencies: ["CTestKit", "TunnelCore", "TunnelWire"], swiftSettings: settings),
+        .target(
+            name: "TunnelTestKit", dependencies: ["CTestKit", "TunnelCore", "TunnelWire"], swiftSettings: settings),
         .executableTarget(name: "link-emulator", dependencies: ["TunnelTestKit"], swiftSettings: settings),
         .testTarget(
             name: "TunnelTestKitTests", dependencies: ["TunnelTestKit", "link-emulator"], swiftSettings: settings),
