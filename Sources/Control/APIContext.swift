@@ -60,7 +60,7 @@ extension Problem {
         case .noSuchTunnel: kind = .noSuchTunnel
         case .noSuchLink: kind = .noSuchLink
         case .conflict, .locked: kind = .conflict
-        case .inaccessible, .full: kind = .unavailable
+        case .inaccessible, .full, .removed: kind = .unavailable
         case .corrupt, .newerSchema, .failed: kind = .failed
         }
         self.init(kind, error.description, errors: problems)

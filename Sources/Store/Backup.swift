@@ -24,6 +24,7 @@ extension Store {
 
     /// Puts the content of `file`, a backup, in place of everything. Nothing is changed unless the file is sound.
     public func restore(from file: String) throws(StoreError) {
+        try requireInPlace()
         do {
             let source = try DatabaseQueue(path: file)
             defer { try? source.close() }
@@ -47,12 +48,15 @@ extension Store {
 
     /// What `check` finds wrong with the file itself.
     public func integrityProblems() async throws(StoreError) -> [String] {
-        try await readLater { db in
-            let findings = try String.fetchAll(db, sql: "PRAGMA integrity_check(20)").filter { $0 != "ok" }
-            let orphans = try Row.fetchAll(db, sql: "PRAGMA foreign_key_check").map {
-                "a row of \($0["table"] as String) belongs to no row of \($0["parent"] as String)"
-            }
-            return findings + orphans
-        }
+        var problems: [String] = []
+        do { try requireInPlace() } catch { problems.append(error.description) }
+        return problems
+            + (try await readLater { db in
+                let findings = try String.fetchAll(db, sql: "PRAGMA integrity_check(20)").filter { $0 != "ok" }
+                let orphans = try Row.fetchAll(db, sql: "PRAGMA foreign_key_check").map {
+                    "a row of \($0["table"] as String) belongs to no row of \($0["parent"] as String)"
+                }
+                return findings + orphans
+            })
     }
 }

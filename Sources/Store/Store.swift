@@ -6,6 +6,8 @@ import TunnelModel
 public final class Store: Sendable {
     public let path: String
     let pool: DatabasePool
+    /// The file that was opened.
+    private let identity: FileIdentity?
     /// Told of every entry of the audit once it is stored.
     let audited: @Sendable (AuditEntry) -> Void
 
@@ -20,6 +22,7 @@ public final class Store: Sendable {
         self.path = path
         self.audited = audited
         try Self.createFile(path)
+        identity = FileIdentity(of: path)
         do {
             var configuration = Configuration()
             configuration.busyMode = .timeout(busyTimeout)
@@ -65,11 +68,30 @@ public final class Store: Sendable {
     }
 
     func write<T>(_ body: (Database) throws -> T) throws(StoreError) -> T {
+        try requireInPlace()
         do { return try pool.write(body) } catch { throw StoreError(error, path: path) }
+    }
+
+    /// What is written to a file that has lost its name is lost with this process: it is refused.
+    public func requireInPlace() throws(StoreError) {
+        guard FileIdentity(of: path) == identity else { throw .removed(path: path) }
     }
 
     /// For queries that may take long: off the caller's thread.
     func readLater<T: Sendable>(_ body: @escaping @Sendable (Database) throws -> T) async throws(StoreError) -> T {
         do { return try await pool.read(body) } catch { throw StoreError(error, path: path) }
+    }
+}
+
+/// Which file a path leads to.
+private struct FileIdentity: Equatable {
+    var device: dev_t
+    var inode: ino_t
+
+    /// Nil when there is none.
+    init?(of path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return nil }
+        (device, inode) = (status.st_dev, status.st_ino)
     }
 }

@@ -18,6 +18,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
     /// The file, or its directory, cannot be opened or written.
     case inaccessible(path: String, detail: String)
     case full(path: String)
+    /// The file was removed, or another was put in its place, while it was in use.
+    case removed(path: String)
     case failed(String)
 
     public var description: String {
@@ -36,6 +38,9 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
             "\(path) was written by a later version of this program; install that version, or put a backup in its place"
         case .inaccessible(let path, let detail): "\(path): \(detail)"
         case .full(let path): "\(path): no space left on its disk; free some, nothing was changed"
+        case .removed(let path):
+            "\(path) was removed or replaced while in use; 'mlvpn-admin backup FILE' saves what the daemon still has of it: "
+                + "stop the daemon then, put that file in its place, and start it"
         case .failed(let what): what
         }
     }

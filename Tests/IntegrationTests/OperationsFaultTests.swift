@@ -78,6 +78,74 @@ import TunnelTestKit
         }
     }
 
+    @Test func aRemovedDatabaseIsToldAndItsContentSaved() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            let database = "\(bed.daemon.stateDirectory)/mlvpn.db"
+            try bed.rig.run(["rm", database])
+            for words in [["set-tunnel", "acme", "--timeout", "9"], ["check"]] {
+                let refused = try admin(bed, words)
+                #expect(refused.code == .exited(1) && refused.text.contains("was removed"), "\(refused.text)")
+            }
+            try bed.waitForPing("10.78.0.1", from: customer)
+            let saved = "\(bed.rig.directory)/saved.db"
+            try bed.daemon.admin("backup", saved)
+            bed.daemon.stop()
+            try bed.rig.run([
+                "sh", "-c",
+                "rm -f \(database)-* && install -m 600 -o mlvpn-control -g mlvpn-control \(saved) \(database)",
+            ])
+            try bed.daemon.start()
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(30))
+            try bed.daemon.admin("check")
+        }
+    }
+
+    /// Everything is killed at once, again and again: the database stays sound, and what nobody saw is unknown.
+    @Test func afterAKillHistoryIsWholeAndTheGapUnknown() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1])
+            let database = "\(bed.daemon.stateDirectory)/mlvpn.db"
+            for _ in 0..<3 {
+                try bed.waitForLinks("acme", ["link1": "up"], within: .seconds(30))
+                try bed.rig.run(["sleep", "2.3"])
+                bed.daemon.process.signalGroup(SIGKILL)
+                _ = try bed.daemon.process.waitForExit(within: .seconds(5))
+                try waitUntil("the daemon's processes to be gone", within: .seconds(10)) {
+                    bed.server.processes.isEmpty
+                }
+                try bed.rig.run(["sleep", "1"])
+                try bed.daemon.start()
+            }
+            try bed.waitForLinks("acme", ["link1": "up"], within: .seconds(30))
+            try bed.rig.run(["sleep", "2"])
+            func sql(_ statement: String) throws(RigError) -> String {
+                try bed.rig.run(["sqlite3", database, statement])
+            }
+            #expect(try sql("PRAGMA integrity_check").contains("ok"))
+            #expect(
+                try sql(
+                    """
+                    SELECT count(*) FROM intervals AS a JOIN intervals AS b ON a.series_id = b.series_id AND a.id <> b.id
+                    WHERE a.started_at < coalesce(b.ended_at, 9e15) AND b.started_at < coalesce(a.ended_at, 9e15)
+                        AND a.started_at < coalesce(a.ended_at, 9e15) AND b.started_at < coalesce(b.ended_at, 9e15)
+                    """) == "0\n", "intervals overlap")
+            // Up, then unknown for each kill; the concentrator's own end is no outage of the line.
+            #expect(try sql("SELECT count(*) FROM link_outages") == "0\n")
+            let gaps = try sql(
+                """
+                SELECT count(*) FROM intervals JOIN series ON series.id = series_id
+                WHERE series.link = 'link1' AND state = 'unknown' AND ended_at - started_at >= 1000
+                """)
+            #expect((Int(gaps.prefix { $0.isNumber }) ?? 0) >= 3, "\(gaps)")
+        }
+    }
+
     @Test func clientsThatHangBlockNobody() throws {
         try TunnelBed.with { bed in
             let socket = "\(bed.daemon.runDirectory)/control.sock"

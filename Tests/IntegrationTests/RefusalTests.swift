@@ -25,7 +25,7 @@ import TunnelTestKit
                 (["add-tunnel", "other", "--interface", "mlacme"] + add, 1, "mlacme"),
                 (["add-tunnel", "other", "--ip4", "10.0.0.300/24"] + add, 1, "10.0.0.300/24"),
                 (["add-tunnel", "other", "--mtu", "20"] + add, 1, "20"),
-                (["add-tunnel", "other", "--link", "l,bind=:6000"], 1, "password"),
+                (["add-tunnel", "other", "--link", "l,bind=:6000"], 2, "password"),
                 (
                     [
                         "add-tunnel", "other", "--password-file", password, "--link",

@@ -1,3 +1,4 @@
+import Foundation
 import GRDB
 import Testing
 
@@ -7,8 +8,7 @@ import Testing
 @Suite struct HistoryModelTests {
     @Test(arguments: Array(UInt64(1)...UInt64(12))) func viewsAgreeWithTheModel(seed: UInt64) throws {
         let scratch = try ScratchDirectory()
-        let store = try Store(path: scratch.database)
-        var script = Script(seed: seed, store: store)
+        var script = try Script(seed: seed, scratch)
         try script.run()
         try script.compare()
     }
@@ -49,17 +49,21 @@ private struct Script {
     }
 
     private var random: SeededGenerator
-    private let store: Store
+    private let scratch: ScratchDirectory
+    private var store: Store
     private var writer: HistoryWriter
+    /// What has been written, and when: all that outlives a kill.
+    private var written: (models: [LinkSubject: Model], at: Int) = ([:], 0)
     private var models: [LinkSubject: Model] = [:]
     private var events: [HistoryEvent] = []
     private var now = 1000
     private var instance = 0
     private let base = dayStart(noon)
 
-    init(seed: UInt64, store: Store) {
+    init(seed: UInt64, _ scratch: ScratchDirectory) throws {
         random = SeededGenerator(state: seed)
-        self.store = store
+        self.scratch = scratch
+        store = try Store(path: scratch.database)
         writer = HistoryWriter(store)
     }
 
@@ -89,8 +93,9 @@ private struct Script {
         let subject = models.keys.sorted { ($0.tunnel, $0.link) < ($1.tunnel, $1.link) }.randomElement(using: &random)
         guard let subject, let model = models[subject] else { return }
         switch Int.random(in: 0..<100, using: &random) {
-        case 0..<3: try restart()
-        case 3..<6: try rollUp()
+        case 0..<2: try restart(after: .stop)
+        case 2..<4: try restart(after: .kill)
+        case 4..<6: try rollUp()
         case 6..<9: remove(subject)
         case 9..<12 where model.isDefined: stop(subject)
         default: change(subject, model)
@@ -144,10 +149,15 @@ private struct Script {
         events.append(HistoryEvent(subject, at: time(now), .removed))
     }
 
-    /// The daemon dies, and comes back later: what follows its last sign of life is unknown.
-    private mutating func restart() throws {
-        try flush()
-        let died = now
+    private enum End { case stop, kill }
+
+    /// The daemon ends, and comes back later: what follows its last sign of life is unknown.
+    private mutating func restart(after end: End) throws {
+        switch end {
+        case .stop: try flush()
+        case .kill: try kill()
+        }
+        let died = written.at
         now += Int.random(in: 1...3000, using: &random)
         instance += 1
         writer = HistoryWriter(store)
@@ -161,6 +171,19 @@ private struct Script {
         try flush()
     }
 
+    /// kill -9: what was collected and not yet written is lost, and the files are left as they are in that moment.
+    private mutating func kill() throws {
+        models = written.models
+        events = []
+        let copy = "\(scratch.path)/after-\(instance)"
+        try FileManager.default.createDirectory(atPath: copy, withIntermediateDirectories: false)
+        for name in ["mlvpn.db", "mlvpn.db-wal"] {
+            let directory = (store.path as NSString).deletingLastPathComponent
+            try FileManager.default.copyItem(atPath: "\(directory)/\(name)", toPath: "\(copy)/\(name)")
+        }
+        store = try Store(path: "\(copy)/mlvpn.db")
+    }
+
     private mutating func rollUp() throws {
         try flush()
         try store.setClock(now: time(now))
@@ -171,6 +194,7 @@ private struct Script {
         for subject in models.keys { models[subject]?.expire(now) }
         try writer.record(events, eventsRead: 0, alive: time(now), now: time(now))
         events = []
+        written = (models, now)
     }
 
     // MARK: Comparison

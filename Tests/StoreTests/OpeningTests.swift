@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Testing
+import TunnelModel
 
 @testable import Store
 
@@ -73,6 +74,23 @@ import Testing
         // And once the lock is gone, it works.
         try store.add(definition, by: byTest)
         #expect(try store.definitions().tunnels.count == 1)
+    }
+
+    /// What would be written now would be gone with the process; what was there can still be saved.
+    @Test func aDatabaseThatWasRemovedIsNotWrittenAnyMore() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database)
+        try store.add(try makeTunnel(), by: byTest)
+        try FileManager.default.removeItem(atPath: scratch.database)
+        let second = try makeTunnel("second", port: 7000)
+        #expect(failure { try store.add(second, by: byTest) } == .removed(path: scratch.database))
+        #expect(try store.definitions().tunnels.count == 1)
+        let copy = scratch.path + "/saved.db"
+        try store.backup(to: copy)
+        #expect(try Store(path: copy).definitions().tunnels.map(\.definition.name.text) == ["acme"])
+        // Another file in its place is not taken for it.
+        try FileManager.default.copyItem(atPath: copy, toPath: scratch.database)
+        #expect(failure { try store.add(second, by: byTest) } == .removed(path: scratch.database))
     }
 
     @Test(arguments: [
