@@ -19,12 +19,26 @@ struct Search: ParsableCommand {
     @Option(help: "Worst cases to print.")
     var worst = 10
 
+    @Option(
+        help: ArgumentHelp(
+            "Instead of random mixes: this one, lines apart by '|', in the emulator's words.", valueName: "lines"))
+    var lines: String?
+
+    @Option(help: "TCP flows through --lines.")
+    var flows = 8
+
     func validate() throws {
+        guard (1...128).contains(flows) else { throw ValidationError("--flows is 1 to 128.") }
         guard (1...1_000_000).contains(count) else { throw ValidationError("--count is 1 to 1000000.") }
         guard worst >= 1 else { throw ValidationError("--worst is at least 1.") }
     }
 
     func run() throws {
+        if let lines {
+            let conditions = try lines.split(separator: "|").map { try PathConditions($0) }
+            guard !conditions.isEmpty else { throw ValidationError("--lines names no line.") }
+            return print(BondTrial(lines: conditions, flows: flows, seed: seed).description)
+        }
         var trials: [BondTrial] = []
         for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number)) }
         trials.sort { $0.ratio < $1.ratio }
