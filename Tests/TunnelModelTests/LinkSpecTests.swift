@@ -65,7 +65,7 @@ struct LinkSpecTests {
         #expect(link == LinkDefinition(name: try LinkName("a")))
     }
 
-    @Test(arguments: ["", "adsl1", "=udp", "adsl1=", "adsl1=  ", "a+a=udp", "a+=udp", "a b=udp"])
+    @Test(arguments: ["", "adsl1", "=udp", "adsl1=", "adsl1=  ", "a+a=udp", "a+=udp", "a b=udp", "a,=udp", "a,a=udp"])
     func aBadFilterIsRefused(_ text: String) {
         let error = #expect(throws: DefinitionError.self) { try FilterDefinition(spec: text) }
         #expect(error?.field.hasPrefix("filter") == true)
