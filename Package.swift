@@ -23,6 +23,10 @@ let package = Package(
         // For Fuzz/, another.
         .library(name: "ProcessChannel", targets: ["ProcessChannel"]),
     ],
+    traits: [
+        .trait(name: "TLS", description: "TLS for the API on TCP."),
+        .default(enabledTraits: ["TLS"]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.14.0"),
@@ -95,7 +99,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOPosix", package: "swift-nio"),
-                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl", condition: .when(traits: ["TLS"])),
             ], swiftSettings: settings),
 
         // Thin mains.

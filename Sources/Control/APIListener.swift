@@ -1,6 +1,5 @@
 import AdminAPI
 import Foundation
-import NIOSSL
 import TunnelModel
 
 /// Where and to whom the API is served on TCP; read before root is given up, since keys are root's.
@@ -9,7 +8,7 @@ struct APIListener: Sendable {
     var port: Int
     var tokens: APITokenFile
     /// Nil on loopback addresses alone.
-    var tls: NIOSSLContext?
+    var tls: ServerTLS?
 
     /// Nil when `config` asks for none.
     init?(_ config: DaemonConfig) throws {
@@ -22,14 +21,7 @@ struct APIListener: Sendable {
             throw ControlError("api_token_file: \(tokenFile): \(error)")
         }
         guard let certificate = config.apiTLSCertificate, let key = config.apiTLSKey else { return }
-        do {
-            var configuration = TLSConfiguration.makeServerConfiguration(
-                certificateChain: try NIOSSLCertificate.fromPEMFile(certificate).map { .certificate($0) },
-                privateKey: .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)))
-            configuration.minimumTLSVersion = .tlsv12
-            configuration.applicationProtocols = ["http/1.1"]
-            tls = try NIOSSLContext(configuration: configuration)
-        } catch {
+        do { tls = try ServerTLS(certificate: certificate, key: key) } catch {
             throw ControlError("api_tls_certificate, api_tls_key: \(certificate), \(key): \(error)")
         }
     }

@@ -6,7 +6,6 @@ import LinuxSystem
 import Logging
 import NIOCore
 import NIOPosix
-import NIOSSL
 import Synchronization
 
 /// Serves HTTP/1.1: on the control socket to the superuser and the members of the admin group, on TCP to the holders of a
@@ -49,7 +48,7 @@ struct APIServer: Sendable {
     }
 
     /// Listens on TCP, until it is cancelled.
-    func run(host: String, port: Int, tls: NIOSSLContext?) async throws {
+    func run(host: String, port: Int, tls: ServerTLS?) async throws {
         try await serve(try await bootstrap.bind(host: host, port: port) { accept($0, tls: tls) })
     }
 
@@ -77,9 +76,9 @@ struct APIServer: Sendable {
         var value: HTTP1Channel.Value
     }
 
-    private func accept(_ channel: any Channel, tls: NIOSSLContext?) -> EventLoopFuture<Accepted> {
+    private func accept(_ channel: any Channel, tls: ServerTLS?) -> EventLoopFuture<Accepted> {
         do {
-            if let tls { try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls)) }
+            try tls?.add(to: channel.pipeline.syncOperations)
             let http = HTTP1Channel(
                 responder: try responder(on: channel), configuration: .init(idleTimeout: Self.idleTimeout))
             return http.setup(channel: channel, logger: logger).map { Accepted(http: http, value: $0) }
