@@ -105,11 +105,13 @@ public final class HistoryWriter {
             db,
             sql: """
                 SELECT series.tunnel, series.link FROM intervals JOIN series ON series.id = intervals.series_id
-                WHERE intervals.ended_at IS NULL AND intervals.state <> 'unknown' AND series.link <> ''
-                """)
+                WHERE intervals.ended_at IS NULL AND series.link <> ''
+                    AND (intervals.state <> 'unknown' OR intervals.reason = ?)
+                """, arguments: [Series.starting])
         for row in rows {
             var series = try Series(db, LinkSubject(tunnel: row["tunnel"], link: row["link"]), at: time)
-            try series.note(db, at: time, to: .unknown, reason: reason)
+            // One that was still to come up begins its grace anew: nobody waited for it meanwhile.
+            if series.state != .unknown { try series.note(db, at: time, to: .unknown, reason: reason) }
             try series.move(db, to: .unknown, at: time, reason: reason)
         }
     }

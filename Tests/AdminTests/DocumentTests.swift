@@ -7,7 +7,7 @@ import TunnelModel
     @Test func aShownDefinitionMakesTheSameTunnel() throws {
         var change = TunnelChange()
         change.name = try TunnelName("acme")
-        change.password = try Password([0xff, 0x00, 0x22])
+        change.password = try Password([0xff, 0xfe, 0x20])
         var tunnel = try change.newTunnel(interfaces: [])
         tunnel.device = .tap
         tunnel.enabled = false
@@ -36,7 +36,7 @@ import TunnelModel
     @Test func timesAreReadAsTheyAreWritten() {
         #expect(Timestamp.parse("2025-03-01T12:00:00.250Z", now: 0).map(Timestamp.text) == "2025-03-01T12:00:00.250Z")
         #expect(Timestamp.parse("2025-03-01 12:00", now: 0).map(Timestamp.text) == "2025-03-01T12:00:00.000Z")
-        #expect(Timestamp.parse("36h", now: 200_000_000) == 200_000_000 - 36 * 3_600_000)
+        #expect(Timestamp.parse("36h", now: 200_000_000) == 70_400_000)
         for text in ["", "yesterday", "2025-02-30", "2025-13-01", "2025-03-01T25:00", "-5h", "2025-3-1", "1e3s", "٣h"] {
             #expect(Timestamp.parse(text, now: 0) == nil, "\(text)")
         }
