@@ -135,6 +135,11 @@ import TunnelTestKit
             try bed.addTunnel("acme", wires: [1])
             let events = try bed.rig.start(
                 bed.daemon.adminCommand + ["--json", "events", "--follow", "--tunnel", "acme"])
+            // An event from before it listens is none that it follows.
+            try waitUntil("it to listen", within: .seconds(20)) { () throws(RigError) -> Bool in
+                try bed.rig.run(["ss", "-xH", "state", "established"], in: bed.server).contains("control.sock")
+            }
+            usleep(500_000)
             let status = try bed.rig.start(bed.daemon.adminCommand + ["status", "--watch"])
             try waitUntil("the first status", within: .seconds(10)) { status.output.contains("acme") }
             let client = try bed.startClient("acme", in: customer, wires: [1])
