@@ -33,10 +33,10 @@ struct BondSearchTests {
 
     @Test func noMixIsWorseThanItsBestLine() {
         // Sixteen mixes, and two that are known to be hard; `bonding search` in Benchmarks tries as many as one likes.
-        let seeds = Array(1...16) + [33, 36]
+        let seeds = Array(1...16 as ClosedRange<UInt64>) + [33, 36]
         let trials = seeds.map { BondTrial(seed: $0, mostMegabits: 8) }.sorted { $0.ratio < $1.ratio }
         for trial in trials.prefix(5) { print(trial.description) }
-        withKnownIssue("a link that is lossy or late is sometimes kept, or left out, wrongly") {
+        withKnownIssue("a link that is lossy or late is sometimes kept, or left out, wrongly", isIntermittent: true) {
             #expect(trials[0].ratio >= 0.98, "\(trials[0].description)")
         }
     }
