@@ -137,9 +137,11 @@ import TunnelTestKit
                 bed.daemon.adminCommand + ["--json", "events", "--follow", "--tunnel", "acme"])
             // An event from before it listens is none that it follows.
             try waitUntil("it to listen", within: .seconds(20)) { () throws(RigError) -> Bool in
-                try bed.rig.run(["ss", "-xH", "state", "established"], in: bed.server).contains("control.sock")
+                try bed.daemon.admin("disable", "acme")
+                try bed.daemon.admin("enable", "acme")
+                usleep(100_000)
+                return events.output.contains("link1")
             }
-            usleep(500_000)
             let status = try bed.rig.start(bed.daemon.adminCommand + ["status", "--watch"])
             try waitUntil("the first status", within: .seconds(10)) { status.output.contains("acme") }
             let client = try bed.startClient("acme", in: customer, wires: [1])

@@ -8,7 +8,8 @@ import Testing
 @Suite struct DocumentedQueryTests {
     /// What each finds first, of the facts that `Fixtures/year.sql` has put there.
     private static let found: [(query: String, first: [String])] = [
-        ("worst-links-this-month", ["customer042", "lte"]),
+        // On the first of a month, only what is away now has been away in it.
+        ("worst-links-this-month", day(0).hasSuffix("-01") ? ["customer013"] : ["customer042", "lte"]),
         ("customer-sla-by-month", [thisMonth, "customer013"]),
         ("flapping-links", ["customer007", "adsl"]),
         ("longest-outages", ["customer042", "lte"]),

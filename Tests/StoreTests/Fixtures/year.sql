@@ -3,7 +3,7 @@
 -- Chance is a hash of what is asked about, so that every run has the same year. Known facts for the queries to find:
 -- customer042's lte is away four hours a day in the last 60 days, customer007's adsl twelve times a day in the last ten,
 -- customer013's both lines have been away since ten minutes ago, customer077's lte is slow, and all customers carry
--- ten times as much as usual from 20 to 21 o'clock three days ago.
+-- ten times as much as usual from 20 to 21 o'clock three days ago, customer059 twenty times.
 
 CREATE TEMP TABLE year AS
 SELECT
@@ -93,9 +93,9 @@ INSERT INTO samples_minute (at, series_id, tx_bytes, rx_bytes, samples, srtt_us,
 SELECT
     at, id,
     (1000000 + (id * 7919 + at / 60000 * 31) % 500000)
-        * iif(at >= today - 3 * 86400000 + 72000000 AND at < today - 3 * 86400000 + 75600000, 10, 1),
+        * iif(at >= today - 3 * 86400000 + 72000000 AND at < today - 3 * 86400000 + 75600000, iif(tunnel = 'customer059', 20, 10), 1),
     (2000000 + (id * 104729 + at / 60000 * 17) % 900000)
-        * iif(at >= today - 3 * 86400000 + 72000000 AND at < today - 3 * 86400000 + 75600000, 10, 1),
+        * iif(at >= today - 3 * 86400000 + 72000000 AND at < today - 3 * 86400000 + 75600000, iif(tunnel = 'customer059', 20, 10), 1),
     6, iif(tunnel = 'customer077' AND link = 'lte', 400000, 20000 + id * 50), (id + at / 60000) % 5
 FROM series CROSS JOIN minutes CROSS JOIN year
 WHERE link <> '';
