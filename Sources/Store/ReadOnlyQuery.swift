@@ -19,8 +19,11 @@ extension Store {
         sqlite3_set_authorizer(handle, { _, action, first, second, _, _ in authorize(action, first, second) }, nil)
         var deadline = time(nil) + seconds
         return try withUnsafeMutablePointer(to: &deadline) { deadline throws(StoreError) in
-            sqlite3_progress_handler(
-                handle, 10_000, { time(nil) > $0!.assumingMemoryBound(to: time_t.self).pointee ? 1 : 0 }, deadline)
+            let isLate: @convention(c) (UnsafeMutableRawPointer?) -> Int32 = { deadline in
+                guard let deadline else { return 0 }
+                return time(nil) > deadline.assumingMemoryBound(to: time_t.self).pointee ? 1 : 0
+            }
+            sqlite3_progress_handler(handle, 10_000, isLate, deadline)
             defer { sqlite3_progress_handler(handle, 0, nil, nil) }
             return try run(sql, on: handle, limit: limit, seconds: seconds)
         }
