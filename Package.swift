@@ -147,7 +147,7 @@ let package = Package(
             name: "TunnelTestKitTests", dependencies: ["TunnelTestKit", "link-emulator"], swiftSettings: settings),
         .testTarget(
             name: "TunnelWireTests", dependencies: ["TunnelCrypto", "TunnelWire"], swiftSettings: settings),
-        .testTarget(name: "TunnelCryptoTests", dependencies: ["TunnelCrypto"], swiftSettings: settings),
+        .testTarget(name: "TunnelCryptoTests", dependencies: ["CSodium", "TunnelCrypto"], swiftSettings: settings),
         .testTarget(
             name: "TunnelCoreTests", dependencies: ["TunnelCore", "TunnelCrypto", "TunnelModel", "TunnelWire"],
             swiftSettings: settings),

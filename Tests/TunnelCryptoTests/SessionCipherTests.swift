@@ -1,3 +1,4 @@
+import CSodium
 import Testing
 import TunnelCrypto
 
@@ -74,6 +75,35 @@ struct SessionCipherTests {
             #expect(open(&body, flowID: 0xffff_ffff, sequence: .max - UInt64(count)))
             #expect(Array(body[16...]) == plaintext)
         }
+    }
+
+    @Test func `a body is what crypto_secretbox makes`() {
+        let key = [UInt8](repeating: 0x42, count: 32)
+        let cipher = SessionCipher(key: key)
+        for count in 0...SessionCipher.maximumPlaintext {
+            let plaintext = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 31 &+ count) }
+            let sequence = 0x1122_3344_5566_7700 + UInt64(count)
+            // wire-v1.md, Crypto: sequence and flow_id, little endian, and 12 zero bytes.
+            let nonce =
+                (0..<8).map { UInt8(truncatingIfNeeded: sequence >> ($0 * 8)) } + [0xd4, 0xc3, 0xb2, 0xa1]
+                + [UInt8](repeating: 0, count: 12)
+            var expected = [UInt8](repeating: 0, count: count + 16)
+            crypto_secretbox_easy(&expected, plaintext, UInt64(count), nonce, key)
+            var body = [UInt8](repeating: 0xee, count: count + 16)
+            body.withUnsafeMutableBytes { out in
+                plaintext.withUnsafeBytes {
+                    cipher.seal(
+                        $0.baseAddress ?? UnsafeRawPointer(out.baseAddress!), count: count, to: out.baseAddress!,
+                        flowID: 0xa1b2_c3d4, sequence: sequence)
+                }
+            }
+            #expect(body == expected)
+        }
+    }
+
+    @Test func `a body longer than any datagram's does not open`() {
+        var body = [UInt8](repeating: 0, count: SessionCipher.maximumPlaintext + 17)
+        #expect(!open(&body, flowID: 1, sequence: 1))
     }
 
     @Test func `sealing in place gives the same bytes`() {
