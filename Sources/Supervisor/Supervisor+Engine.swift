@@ -28,7 +28,7 @@ extension Supervisor {
             engineStarts += 1
             log.info("engine started", metadata: ["pid": "\(pid)"])
             peer.send(
-                EngineRequest.start(workers: settings.workers, offloads: OffloadSwitches()),
+                EngineRequest.start(workers: settings.workerCount, offloads: OffloadSwitches()),
                 descriptors: [stateFile.raw, eventWake.raw])
             for tunnel in tunnels.values.sorted(by: { $0.slot < $1.slot }) where tunnel.isWanted { tell(tunnel) }
             control?.send(ControlNotice.engineStarted(count: engineStarts))

@@ -97,7 +97,7 @@ extension DaemonConfig {
         case "admin_group": adminGroup = try Self.account(text, key)
         case "foreground": foreground = try LinkChange.parseSwitch(text, field: key)
         case "workers":
-            workers = text == "auto" ? nil : try parseNumber(text, in: 1...256, field: key, hint: "auto or a number")
+            workers = text == "auto" ? nil : try parseNumber(text, in: 1...64, field: key, hint: "auto or a number")
         case "log_format":
             guard let format = LogFormat(rawValue: text) else {
                 throw DefinitionError(key, "\(quoted(text)) is neither text nor json")

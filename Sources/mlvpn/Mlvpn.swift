@@ -94,6 +94,8 @@ struct Mlvpn {
 
     private func makeSettings() throws -> SupervisorSettings {
         var settings = SupervisorSettings()
+        // A tunnel is one worker's.
+        settings.workers = 1
         for word in token {
             guard let one = DebugTokens(name: word) else {
                 let known = DebugTokens.names.joined(separator: ", ")

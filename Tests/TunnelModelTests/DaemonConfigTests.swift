@@ -5,7 +5,8 @@ import TunnelModel
 struct DaemonConfigTests {
     @Test(arguments: [
         ("workres = 2", "did you mean workers?"), ("database = x", "no key of mlvpnd.conf"), ("workers", "no '='"),
-        ("workers =", "no value"), ("workers = 0", "1 to 256"), ("workers = many", "auto"), ("[mlvpnd]", "no sections"),
+        ("workers =", "no value"), ("workers = 0", "1 to 64"), ("workers = 65", "1 to 64"), ("workers = many", "auto"),
+        ("[mlvpnd]", "no sections"),
         ("state_dir = var", "absolute"), ("state_dir = /", "root directory"), ("run_dir = /run/../tmp", "'..'"),
         ("user = root", "root"), ("control_user = root", "root"), ("user = mlvpn-control", "another"),
         ("user = Mlvpn", "lower-case"), ("admin_group = -x", "lower-case"), ("log_format = xml", "text nor json"),
