@@ -36,8 +36,6 @@ struct LinkRuntime {
     var run: SendRun
     var usesSegmentation = false
     var usesGRO = false
-    var weight: UInt64 = 0
-    var pacer = LinkPacer()
     var health = LinkHealth()
     var isFallback = false
     /// What was last told to others.

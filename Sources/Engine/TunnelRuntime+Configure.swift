@@ -69,7 +69,7 @@ extension TunnelRuntime {
         }
         applyFilters(tunnel)
         // Weights may have changed though the links that share the traffic have not.
-        eligible = 0
+        bond.pointee.forgetChoice()
         updateEligible(now)
         updateDeadline(now)
         forEachLink { shared.post(.linkState(slot: slot, linkSlot: links[$0].slot, state: links[$0].reported)) }
@@ -125,12 +125,9 @@ extension TunnelRuntime {
         }
         links[place].record.pointee.generation = generation
         links[place].isFallback = link.fallback
-        links[place].pacer.limit = Double(link.limit ?? 0)
-        if case .bytesPerSecond(let rate) = link.bandwidth {
-            links[place].weight = rate
-        } else {
-            links[place].weight = 0
-        }
+        var weight: UInt64 = 0
+        if case .bytesPerSecond(let rate) = link.bandwidth { weight = rate }
+        bond.pointee.configure(place, weight: weight, limit: Double(link.limit ?? 0))
     }
 
     /// The place of a new link, its session fresh or taken up from the engine before this one.
@@ -159,7 +156,7 @@ extension TunnelRuntime {
         (links + place).initialize(
             to: LinkRuntime(slot: slot, record: record, session: session, run: SendRun(base: buffers.send(place))))
         usedLinks |= 1 << UInt32(place)
-        useful.reset(place)
+        bond.pointee.reset(place)
         links[place].epoch = session.pointee.epoch
         links[place].wasStarted = isResumed
         if isResumed { restartCopies(place) }
@@ -181,6 +178,7 @@ extension TunnelRuntime {
         captures.stop(link: link)
         reviewCaptures(now)
         usedLinks &= ~(1 << UInt32(link))
+        bond.pointee.remove(link)
         names[link] = nil
         peers[link] = []
     }

@@ -168,6 +168,12 @@ extension TunnelRuntime {
                 now: now.nanoseconds, isOwnFlow: { shared.isOwnFlow($0) })
             if session.pointee.peer == from { state.pointee.local = local }
         }
+        // Another session, or an older one that is back: its first packets may be in this very batch.
+        if session.pointee.epoch != state.pointee.epoch {
+            beginEpoch(state)
+            resequencer?.pointee.restart()
+            restartCopies(link)
+        }
         switch reception {
         case .data:
             if let copies, isCopy(header, copies, link) {
@@ -176,13 +182,7 @@ extension TunnelRuntime {
             }
             let packet = InboundPacket(bytes: body, count: bodyCount, link: link)
             order(packet, header, &coalescer, now)
-        case .control:
-            // A new session: its first packets may be in this very batch.
-            if session.pointee.epoch != state.pointee.epoch {
-                beginEpoch(state)
-                resequencer?.pointee.restart()
-                restartCopies(link)
-            }
+        case .control: break
         case .dropped(let reason):
             if reason == .replayed {
                 record.pointee.droppedReplay &+= 1
@@ -216,9 +216,8 @@ extension TunnelRuntime {
     /// A peer that began anew: what was known of how it answers holds no longer.
     func beginEpoch(_ state: UnsafeMutablePointer<LinkRuntime>) {
         state.pointee.epoch = state.pointee.session.pointee.epoch
-        state.pointee.pacer.reset()
+        bond.pointee.reset(state - links)
         state.pointee.health = LinkHealth()
-        useful.reset(state - links)
     }
 
     private func order(

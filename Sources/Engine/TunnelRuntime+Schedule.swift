@@ -5,13 +5,11 @@ import TunnelCore
 import TunnelModel
 import TunnelWire
 
-// Which link a packet takes, and what happens when none may take it. Ten times a second, and at every change, the links
-// that share the traffic are chosen; per packet, one of these whose pace allows it. A link that is not the bottleneck has
-// no pace, and as long as one of them is open nothing queues here.
+// Which links may take a packet, and what happens when none takes it. Ten times a second, and at every change, the links
+// that may share the traffic are sorted out by state and scheduler; which of them do, and which takes a packet, is the
+// LinkBond's to say.
 
 extension TunnelRuntime {
-    /// Links within this of the best share as equals, microseconds of round trip.
-    private static let nearLag: Int64 = 8_000
     private static let policyInterval = 100 * millisecond
 
     /// Links that are up but do not answer.
@@ -43,38 +41,37 @@ extension TunnelRuntime {
         let classes = [good, fallback, poor]
         let trusted = classes.first(where: { $0 & ~suspects != 0 }).map { $0 & ~suspects }
         updateCopyLinks(good | fallback | poor)
-        var chosen: UInt32 = trusted ?? classes.first(where: { $0 != 0 }) ?? 0
+        var candidates: UInt32 = trusted ?? classes.first(where: { $0 != 0 }) ?? 0
         switch definition.scheduler {
-        case .wrr: near = chosen
-        case .redundant where isRedundant:
-            // A bad line's copy costs nothing but its bytes.
-            chosen = good | poor != 0 ? good | poor : fallback
-            near = chosen
-        case .failover:
-            chosen = firstInOrder(of: chosen)
-            near = chosen
-        case .adaptive, .redundant:
-            chosen = withoutHarmful(chosen, now)
-            near = nearest(of: chosen)
+        case .wrr, .adaptive: break
+        // A bad line's copy costs nothing but its bytes.
+        case .redundant: if isRedundant { candidates = good | poor != 0 ? good | poor : fallback }
+        case .failover: candidates = firstInOrder(of: candidates)
         }
-        let isChanged = chosen != eligible
-        eligible = chosen
-        if isChanged {
-            scheduler.pointee.configure(weights: weights(), eligible: chosen)
-            trace(.wrr, "links that share the traffic, and weights: \(namesOf(chosen)) \(weights().map(\.weight))")
+        bond.pointee.policy = definition.scheduler == .wrr || isRedundant ? .weighted : .adaptive
+        bond.pointee.paces = paces
+        forEachLink { bond.pointee.observe($0, observation($0)) }
+        if bond.pointee.choose(among: candidates, now: now.nanoseconds) {
+            let weights = bond.pointee.weights.map(\.weight)
+            trace(.wrr, "links that share the traffic, and weights: \(namesOf(bond.pointee.eligible)) \(weights)")
         }
         updateHoldTime()
-        openPaces(now)
         tuneQueue()
+    }
+
+    private func observation(_ link: Int) -> LinkBond.Observation {
+        let session = links[link].session
+        let roundTrip = session.pointee.roundTrip
+        return LinkBond.Observation(
+            roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil,
+            incomingLossPermille: Double(session.pointee.loss.permille),
+            reports: session.pointee.capabilities.contains(.receiverReports))
     }
 
     /// The queue's delays follow what the paced links carry together.
     private func tuneQueue() {
-        var rate: Double = 0
-        forEachLink { link in
-            if eligible & pacedLinks & 1 << UInt32(link) != 0 { rate += links[link].pacer.capacityOrLimit }
-        }
-        if rate > 0 { queue.pointee.tune(bytesPerSecond: Int64(rate)) }
+        let rate = bond.pointee.pacedRate
+        if rate > 0 { queue.pointee.tune(bytesPerSecond: Int64(min(rate, 1e12))) }
     }
 
     /// Sending everything several times is for peers that drop the copies: a stock one would hand them all to its device.
@@ -125,93 +122,8 @@ extension TunnelRuntime {
         return mask
     }
 
-    /// Without the links that do more harm than good.
-    private func withoutHarmful(_ mask: UInt32, _ now: Moment) -> UInt32 {
-        let choice = useful.choose(from: mask, now: now.nanoseconds) { link in
-            let roundTrip = links[link].session.pointee.roundTrip
-            let pacer = links[link].pacer
-            // Who sends no reports leaves us what we lose of theirs to go by.
-            let reports = links[link].session.pointee.capabilities.contains(.receiverReports)
-            let loss = reports ? pacer.lossPermille : Double(links[link].session.pointee.loss.permille)
-            return UsefulLinks.Observation(
-                rate: pacer.capacity > 0 ? pacer.capacity : pacer.recentRate, isMeasured: pacer.capacity > 0,
-                lossPermille: loss, roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil)
-        }
-        forEachLink { if choice.returned & 1 << UInt32($0) != 0 { links[$0].pacer.forgetLoss() } }
-        return choice.useful
-    }
-
     private func namesOf(_ mask: UInt32) -> [String] {
         names.indices.filter { mask & 1 << UInt32($0) != 0 }.compactMap { names[$0]?.text }
-    }
-
-    private func nearest(of mask: UInt32) -> UInt32 {
-        var least = Int64.max
-        forEachLink { link in
-            guard mask & 1 << UInt32(link) != 0 else { return }
-            least = min(least, links[link].session.pointee.roundTrip.minimum)
-        }
-        var found: UInt32 = 0
-        forEachLink { link in
-            let bit: UInt32 = 1 << UInt32(link)
-            let roundTrip = links[link].session.pointee.roundTrip
-            guard mask & bit != 0, !roundTrip.hasSample || roundTrip.minimum <= least &+ Self.nearLag else { return }
-            found |= bit
-        }
-        return found == 0 ? mask : found
-    }
-
-    /// What was measured, else bandwidths as given; all equal if any link lacks both.
-    private func weights() -> [(link: Int, weight: UInt64)] {
-        let measures = definition.scheduler == .adaptive
-        var known = true
-        var result: [(link: Int, weight: UInt64)] = []
-        forEachLink { link in
-            let measured = measures ? UInt64(links[link].pacer.capacity) : 0
-            let weight = measured > 0 ? measured : links[link].weight
-            if weight == 0 { known = false }
-            result.append((link: link, weight: weight))
-        }
-        return known ? result : result.map { (link: $0.link, weight: 1 << 20) }
-    }
-
-    // MARK: Per packet
-
-    /// The link for a datagram of `size` bytes; -1: none may take it now.
-    func pickLink(_ size: Int) -> Int {
-        var open = eligible & ~blocked
-        if open & near != 0 { open &= near }
-        guard open != 0 else { return -1 }
-        scheduler.pointee.restrict(to: open)
-        let link = scheduler.pointee.pick(size)
-        guard link >= 0 else { return -1 }
-        charge(link, size)
-        return link
-    }
-
-    private func charge(_ link: Int, _ size: Int) {
-        links[link].pacer.sent(size)
-        if pacedLinks & 1 << UInt32(link) != 0, links[link].pacer.isExhausted { blocked |= 1 << UInt32(link) }
-    }
-
-    /// A copy of `size` bytes each.
-    func charge(_ mask: UInt32, _ size: Int) {
-        var left = mask
-        while left != 0 {
-            charge(left.trailingZeroBitCount, size)
-            left &= left - 1
-        }
-    }
-
-    /// Which paces let something through now.
-    func openPaces(_ now: Moment) {
-        blocked = 0
-        pacedLinks = 0
-        forEachLink { link in
-            guard links[link].pacer.isPaced, paces else { return }
-            pacedLinks |= 1 << UInt32(link)
-            if links[link].pacer.allowance(now: now.nanoseconds) <= 0 { blocked |= 1 << UInt32(link) }
-        }
     }
 
     /// Stock's round robin takes what it is given; a cap holds for every scheduler.
@@ -256,11 +168,11 @@ extension TunnelRuntime {
     /// Sends what waits, as far as the paces allow.
     func drainQueue(_ now: Moment) {
         guard !queue.pointee.isEmpty else { return }
-        openPaces(now)
+        bond.pointee.open(now: now.nanoseconds)
         let stamp = now.wireTimestamp
         while !queue.pointee.isEmpty {
-            guard eligible != 0 else { return dropQueue() }
-            guard eligible & ~blocked != 0, let packet = queue.pointee.dequeue(now: now.nanoseconds) else { break }
+            guard bond.pointee.eligible != 0 else { return dropQueue() }
+            guard bond.pointee.openLinks != 0, let packet = queue.pointee.dequeue(now: now.nanoseconds) else { break }
             // A link is open: it takes any packet.
             _ = sendScheduled(
                 UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count)), stamp, now)
@@ -282,14 +194,7 @@ extension TunnelRuntime {
 
     /// When a pace opens for what waits.
     func queueDeadline(_ now: Int64) -> Int64 {
-        guard !queue.pointee.isEmpty else { return .max }
-        var earliest = Int64.max
-        forEachLink { link in
-            if eligible & 1 << UInt32(link) != 0 {
-                earliest = min(earliest, links[link].pacer.nextAllowance(now: now))
-            }
-        }
-        return earliest
+        queue.pointee.isEmpty ? .max : bond.pointee.deadline(now: now)
     }
 
     // MARK: Measuring
@@ -301,16 +206,15 @@ extension TunnelRuntime {
             .rtt, "\(session.pointee.roundTrip.smoothed) µs, varies by \(session.pointee.roundTrip.variation) µs",
             link: link)
         if let report = session.pointee.takeReport() {
-            links[link].pacer.report(report, now: now.nanoseconds)
-            links[link].record.pointee.capacity = UInt64(links[link].pacer.capacity)
-            links[link].record.pointee.remoteLossPermille = UInt32(links[link].pacer.lossPermille)
+            bond.pointee.report(report, link: link, now: now.nanoseconds)
+            links[link].record.pointee.remoteLossPermille = UInt32(bond.pointee.lossPermille(of: link))
         } else if let sample = session.pointee.takeRoundTrip(),
             !session.pointee.capabilities.contains(.receiverReports)
         {
-            let least = session.pointee.roundTrip.minimum
-            links[link].pacer.echo(sample - least, roundTrip: least, now: now.nanoseconds)
-            links[link].record.pointee.capacity = UInt64(links[link].pacer.capacity)
+            bond.pointee.observe(link, observation(link))
+            bond.pointee.echo(sample, link: link, now: now.nanoseconds)
         }
+        links[link].record.pointee.capacity = UInt64(bond.pointee.capacity(of: link))
         checkHealth(link, now)
         if now.nanoseconds - lastPolicy >= Self.policyInterval { updateEligible(now) }
     }

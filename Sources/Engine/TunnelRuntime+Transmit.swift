@@ -24,8 +24,7 @@ extension TunnelRuntime {
         let stamp = now.wireTimestamp
         var bytes = 0
         var packets = 0
-        scheduler.pointee.observe(now: now.nanoseconds)
-        openPaces(now)
+        bond.pointee.begin(now: now.nanoseconds)
         drainQueue(now)
         while bytes < Self.budgetBytes, packets < Self.budgetPackets {
             // Two bytes before an address divisible by 4: the IP header behind 10 bytes is aligned.
@@ -65,7 +64,7 @@ extension TunnelRuntime {
         if !filters.isEmpty, sendFiltered(packet, stamp, now) { return }
         guard queue.pointee.isEmpty else { return enqueue(packet, now) }
         if !sendScheduled(packet, stamp, now) {
-            if eligible != 0 { enqueue(packet, now) } else { record.pointee.droppedNoLink &+= 1 }
+            if bond.pointee.eligible != 0 { enqueue(packet, now) } else { record.pointee.droppedNoLink &+= 1 }
         }
     }
 
@@ -86,8 +85,14 @@ extension TunnelRuntime {
             if copied & (copied - 1) != 0, copied & ~copyLinks == 0 {
                 let sequence = resume.pointee.nextCopySequence
                 resume.pointee.nextCopySequence = max(1, sequence &+ 1)
+                bond.pointee.charge(copied, packet.count + Datagram.overhead)
                 appendCopies(packet, copied, reorder: false, sequence, stamp, now)
             } else if let link = filter.order.first(where: { links & 1 << UInt32($0) != 0 }) {
+                guard !bond.pointee.exceedsLimit(link) else {
+                    record.pointee.droppedQueue &+= 1
+                    return true
+                }
+                bond.pointee.charge(1 << UInt32(link), packet.count + Datagram.overhead)
                 append(packet, link, reorder: false, 0, stamp, now)
             }
             trace(.filters, "a packet of \(packet.count) bytes goes where a filter says")
@@ -99,12 +104,12 @@ extension TunnelRuntime {
     /// Sends a packet as the scheduler says; false when no link may take it now.
     func sendScheduled(_ packet: UnsafeMutableRawBufferPointer, _ stamp: UInt16, _ now: Moment) -> Bool {
         if isRedundant {
-            let open = eligible & ~blocked
+            let open = bond.pointee.openLinks
             guard open != 0 else { return false }
-            charge(open, packet.count + Datagram.overhead)
+            bond.pointee.charge(open, packet.count + Datagram.overhead)
             appendCopies(packet, open, reorder: true, takeDataSequence(), stamp, now)
         } else {
-            let link = pickLink(packet.count + Datagram.overhead)
+            let link = bond.pointee.pick(packet.count + Datagram.overhead)
             guard link >= 0 else { return false }
             append(packet, link, reorder: true, takeDataSequence(), stamp, now)
         }

@@ -52,7 +52,7 @@ final class TunnelRuntime {
     var peers = [[SocketAddress]](repeating: [], count: maximumLinks)
 
     /// In memory of their own, so that a packet's way needs no access check.
-    let scheduler: UnsafeMutablePointer<BurstScheduler>
+    let bond: UnsafeMutablePointer<LinkBond>
     var resequencer: UnsafeMutablePointer<Resequencer>?
     var filters: [TunnelFilter] = []
     /// Of what the peer sends on several links; from the first session with a peer that may.
@@ -64,14 +64,6 @@ final class TunnelRuntime {
     var copyLinks: UInt32 = 0
     /// Links that are up.
     var upLinks: UInt32 = 0
-    /// Links that share the traffic; of these, the ones with the shortest way, and those whose pace lets nothing through
-    /// at the moment.
-    var eligible: UInt32 = 0
-    var near: UInt32 = 0
-    var blocked: UInt32 = 0
-    var pacedLinks: UInt32 = 0
-    /// The adaptive scheduler's judgement of the links.
-    var useful = UsefulLinks()
     var lastPolicy: Int64 = 0
     /// What no link may take yet. In memory of its own, like the others.
     let queue: UnsafeMutablePointer<FairQueue>
@@ -111,8 +103,8 @@ final class TunnelRuntime {
         cipher = SessionCipher(password: tunnel.definition.password.bytes)
         log = shared.log
         links = .allocate(capacity: Self.maximumLinks)
-        scheduler = .allocate(capacity: 1)
-        scheduler.initialize(to: BurstScheduler())
+        bond = .allocate(capacity: 1)
+        bond.initialize(to: LinkBond())
         queue = .allocate(capacity: 1)
         queue.initialize(to: FairQueue(linkHeaderLength: definition.device == .tap ? 14 : 0))
         resequencer = Self.makeResequencer(tunnel.definition)
@@ -131,7 +123,8 @@ final class TunnelRuntime {
     }
 
     deinit {
-        scheduler.deallocate()
+        bond.deinitialize(count: 1)
+        bond.deallocate()
         queue.deinitialize(count: 1)
         queue.deallocate()
         resequencer?.deinitialize(count: 1)
@@ -260,9 +253,8 @@ final class TunnelRuntime {
         record(link, state, previous, reason, now)
         if previous.isUp != state.isUp {
             resequencer?.pointee.forget(link: link)
-            links[link].pacer.reset()
+            bond.pointee.reset(link)
             links[link].health = LinkHealth()
-            useful.reset(link)
         }
         updateEligible(now)
         shared.post(.linkState(slot: slot, linkSlot: links[link].slot, state: state))

@@ -8,16 +8,14 @@ import TunnelWire
 /// if the receiver gets more and nothing queues, that is the new capacity; if the queue grows, the pace goes below the
 /// capacity until it has drained. `limit` caps the pace whatever is measured.
 ///
-/// Input: ``sent(_:now:)`` per datagram, ``report(_:now:)`` per receiver's report, or ``echo(_:now:)`` per round-trip
-/// sample of a peer that sends none. Output: ``allowance(now:)``.
+/// Input: ``sent(_:)`` per datagram, ``report(_:now:)`` per receiver's report. Output: ``allowance(now:)``. Where the peer
+/// sends no reports there is ``EchoPacer``, and this one holds the cap.
 public struct LinkPacer: BitwiseCopyable, Sendable {
     /// Bytes per second that may not be exceeded; 0: no cap.
     public var limit: Double = 0
     /// Bytes per second that the link is known to carry; 0: not known.
     public private(set) var capacity: Double = 0
     public var isPaced: Bool { capacity > 0 || limit > 0 }
-    /// What bounds the pace, bytes per second; 0: nothing does.
-    public var capacityOrLimit: Double { capacity == 0 || limit == 0 ? max(capacity, limit) : min(capacity, limit) }
     /// What waits in the path beyond its floor, nanoseconds.
     public private(set) var queueDelay: Int64 = 0
     /// Share of what was sent that did not arrive, smoothed, thousandths.
@@ -41,16 +39,14 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     private var nextProbe: Int64 = 0
     private var gain = 1.25
     /// Until what a raised pace did must have been seen.
-    private var probeTime = 60 * millisecond
+    private static let probeTime = 60 * millisecond
 
-    // What was sent since the last report, and whether the pace held it back.
-    private var sentBytes: UInt64 = 0
+    /// The pace held something back since the last report.
     private var wasLimited = false
 
     // The last report, and the floor of the delay.
     private var last: ReceiverReport?
     private var lastAt: Int64 = 0
-    private var sentAtLast: UInt64 = 0
     private var floor: Int16 = 0
     private var hasFloor = false
     private var origin: UInt16 = 0
@@ -91,12 +87,6 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     @inlinable public var isExhausted: Bool { isEmpty }
     @usableFromInline var isEmpty: Bool { tokens <= 0 }
 
-    /// Bytes counted as sent that were not.
-    public mutating func refund(_ bytes: Int) {
-        sentBytes &-= UInt64(max(0, bytes))
-        tokens += Double(max(0, bytes))
-    }
-
     /// When ``allowance(now:)`` will be above 0 again.
     public func nextAllowance(now: Int64) -> Int64 {
         guard isPaced, tokens <= 0 else { return now }
@@ -111,9 +101,14 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
 
     @usableFromInline
     mutating func countSent(_ bytes: Int) {
-        sentBytes &+= UInt64(bytes)
-        if isPaced { tokens -= Double(bytes) }
+        // What went past the pace (filters do not wait) is not held against the rest for ever.
+        if isPaced { tokens = max(tokens - Double(bytes), -mostDebt) }
     }
+
+    private var mostDebt: Double { max(65_536, min(currentPace, 1e12) * 0.1) }
+
+    /// Whether the cap is exceeded by as much as is let pass: what cannot wait for the pace is not to be sent.
+    public var exceedsLimit: Bool { limit > 0 && tokens <= -mostDebt }
 
     private var currentPace: Double {
         let wanted: Double
@@ -137,7 +132,6 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         defer {
             last = report
             lastAt = now
-            sentAtLast = sentBytes
             wasLimited = false
         }
         let wasQueuedBefore = queueDelay > Self.queueTolerance
@@ -152,29 +146,6 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         guard elapsed > 0.004, elapsed < 2 else { return }
         // A rate beyond all links is a report gone wrong; what is computed from it must fit into an integer.
         let rate = min(Double(report.bytes - last.bytes) / elapsed, 1e12)
-        rateSum = rateSum == 0 ? rate : rateSum * 0.7 + rate * 0.3
-        judge(rate, now: now)
-    }
-
-    /// A round-trip sample of a peer that sends no reports: `excess` is what it is above `roundTrip`, the least of the
-    /// path, in microseconds. What the line carries is what was sent, over the time in which it came out of the queue.
-    public mutating func echo(_ excess: Int64, roundTrip: Int64, now: Int64) {
-        guard now - lastAt >= 50 * millisecond else { return }
-        // A quarter more for so long makes a queue that stands out from the noise.
-        probeTime = 150 * millisecond + min(roundTrip * 1000, second)
-        // The way back, and the peer's coarse timers, are in the sample too.
-        let queued = max(0, excess * 1000 - Self.queueTolerance)
-        defer {
-            lastAt = now
-            sentAtLast = sentBytes
-            queueDelay = queued
-            wasLimited = false
-        }
-        let elapsed = now - lastAt
-        guard lastAt != 0, elapsed < second else { return }
-        let drained = max(elapsed + queued - queueDelay, elapsed / 4)
-        let rate = Double(sentBytes &- sentAtLast) / Double(drained) * 1e9
-        queueDelay = queued
         rateSum = rateSum == 0 ? rate : rateSum * 0.7 + rate * 0.3
         judge(rate, now: now)
     }
@@ -229,7 +200,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
             } else {
                 overloads = 0
                 if rate > capacity * 1.02 { capacity = rate }
-                if now >= nextProbe, wasLimited { setPhase(.probe, for: probeTime, now: now) }
+                if now >= nextProbe, wasLimited { setPhase(.probe, for: Self.probeTime, now: now) }
             }
         case .probe:
             if isQueued {
@@ -242,7 +213,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
                     // It carries more: go on at once, and faster.
                     capacity = rate
                     gain = min(2, gain * 1.2)
-                    setPhase(.probe, for: probeTime, now: now)
+                    setPhase(.probe, for: Self.probeTime, now: now)
                 } else {
                     gain = 1.25
                     nextProbe = now + 1000 * millisecond

@@ -27,7 +27,15 @@ struct Search: ParsableCommand {
     @Option(help: "TCP flows through --lines.")
     var flows = 8
 
+    @Option(
+        help: ArgumentHelp(
+            "The receiver is stock MLVPN with a reorder buffer of so many packets.", valueName: "packets"))
+    var stock: Int?
+
+    private var peer: BondSimulation.Peer { stock.map { .stock(reorder: $0) } ?? .ours }
+
     func validate() throws {
+        guard (0...10_000).contains(stock ?? 0) else { throw ValidationError("--stock is 0 to 10000.") }
         guard (1...128).contains(flows) else { throw ValidationError("--flows is 1 to 128.") }
         guard (1...1_000_000).contains(count) else { throw ValidationError("--count is 1 to 1000000.") }
         guard worst >= 1 else { throw ValidationError("--worst is at least 1.") }
@@ -37,10 +45,10 @@ struct Search: ParsableCommand {
         if let lines {
             let conditions = try lines.split(separator: "|").map { try PathConditions($0) }
             guard !conditions.isEmpty else { throw ValidationError("--lines names no line.") }
-            return print(BondTrial(lines: conditions, flows: flows, seed: seed).description)
+            return print(BondTrial(lines: conditions, flows: flows, peer: peer, seed: seed).description)
         }
         var trials: [BondTrial] = []
-        for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number)) }
+        for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number, peer: peer)) }
         trials.sort { $0.ratio < $1.ratio }
         for trial in trials.prefix(worst) { print(trial.description) }
         let below = trials.count { $0.ratio < 0.98 }

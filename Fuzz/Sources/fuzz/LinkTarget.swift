@@ -16,6 +16,7 @@ private let cipher = SessionCipher(password: Array("fuzz".utf8))
 private struct FuzzedLink {
     private var session: LinkSession
     private var pacer = LinkPacer()
+    private var echoPacer = EchoPacer()
     private var health = LinkHealth()
     private let isCleartext: Bool
     private var now: Int64 = second
@@ -133,6 +134,7 @@ private struct FuzzedLink {
         noteSent(header)
         health.sent(now: now)
         pacer.sent(count)
+        echoPacer.sent(count)
     }
 
     private mutating func noteSent(_ header: DatagramHeader) {
@@ -153,8 +155,11 @@ private struct FuzzedLink {
         if let report = session.takeReport() {
             pacer.report(report, now: now)
         } else if let sample = session.takeRoundTrip() {
-            pacer.echo(sample - session.roundTrip.minimum, now: now)
+            echoPacer.echo(sample, floor: session.roundTrip.minimum, now: now)
         }
+        echoPacer.advance(to: now)
+        check(echoPacer.delay >= 0 && echoPacer.capacity >= 0 && echoPacer.capacity.isFinite, "\(echoPacer)")
+        check(echoPacer.nextOpening(within: 10 * millisecond) >= 0, "an opening in the past")
         _ = pacer.allowance(now: now)
         check(pacer.nextAllowance(now: now) >= now, "an allowance in the past")
         check(pacer.capacity >= 0 && pacer.capacity.isFinite, "capacity \(pacer.capacity)")

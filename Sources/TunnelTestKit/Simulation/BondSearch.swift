@@ -3,6 +3,7 @@ public struct BondTrial: Sendable {
     public var seed: UInt64
     public var lines: [PathConditions]
     public var flows: Int
+    public var peer: BondSimulation.Peer
     /// Bits per second over each line alone, and over all.
     public var alone: [Double]
     public var bond: Double
@@ -13,7 +14,8 @@ public struct BondTrial: Sendable {
     /// Draws 2 to 4 lines that somebody might have: ADSL to fibre, LTE, satellite, each with a drop-tail queue.
     ///
     /// - Parameter mostMegabits: of the fastest line; what is faster takes longer to simulate.
-    public init(seed: UInt64, mostMegabits: Double = 60) {
+    public init(seed: UInt64, mostMegabits: Double = 60, peer: BondSimulation.Peer = .ours) {
+        self.peer = peer
         var generator = SeededGenerator(seed: seed)
         let count = generator.chance(0.6) ? 2 : generator.chance(0.6) ? 3 : 4
         lines = (0..<count).map { _ in
@@ -33,7 +35,8 @@ public struct BondTrial: Sendable {
     }
 
     /// Given lines.
-    public init(lines: [PathConditions], flows: Int, seed: UInt64) {
+    public init(lines: [PathConditions], flows: Int, peer: BondSimulation.Peer = .ours, seed: UInt64) {
+        self.peer = peer
         self.lines = lines
         self.flows = flows
         self.seed = seed
@@ -43,8 +46,8 @@ public struct BondTrial: Sendable {
     }
 
     private mutating func run() {
-        alone = lines.map { BondSimulation(lines: [$0], flows: flows, seed: seed).goodput() }
-        bond = BondSimulation(lines: lines, flows: flows, seed: seed).goodput()
+        alone = lines.map { BondSimulation(lines: [$0], flows: flows, peer: peer, seed: seed).goodput() }
+        bond = BondSimulation(lines: lines, flows: flows, peer: peer, seed: seed).goodput()
     }
 
     /// Spread evenly over orders of magnitude.

@@ -11,19 +11,29 @@ struct Report {
 
 /// TCP through a bond of emulated lines, in virtual time: minutes of traffic in seconds, the same for the same seed.
 ///
-/// Data goes one way. Acknowledgements return over the line with the least delay, reports each over its own, and neither
-/// waits or is lost. Handshakes and failures are not simulated: links are up.
+/// Data goes one way. Reports return over their own lines, acknowledgements over the line with the least delay, or, from a
+/// stock peer, over each line in turn with the echo of a timestamp; nothing on the way back waits or is lost. Handshakes and
+/// failures are not simulated: links are up.
 public struct BondSimulation {
+    /// Who receives.
+    public enum Peer: Sendable {
+        case ours
+        /// Stock MLVPN with a reorder buffer of so many packets.
+        case stock(reorder: Int)
+    }
+
     public var lines: [PathConditions]
+    public var peer = Peer.ours
     public var flows: Int
     /// Nanoseconds; what arrives in the second part counts.
     public var warmUp: Int64 = 4 * second
     public var duration: Int64 = 8 * second
     public var seed: UInt64
 
-    public init(lines: [PathConditions], flows: Int, seed: UInt64) {
+    public init(lines: [PathConditions], flows: Int, peer: Peer = .ours, seed: UInt64) {
         self.lines = lines
         self.flows = flows
+        self.peer = peer
         self.seed = seed
     }
 
@@ -55,10 +65,12 @@ private struct BondRun: ~Copyable {
     private enum Event {
         case acknowledge(flow: Int, segment: Int, transmission: UInt16)
         case report(link: Int, Report)
+        case echo(link: Int, sentAt: Int64)
     }
 
     private struct Receiver {
         var meter = LinkMeter()
+        var owesEcho = false
         var lastSentAt: Int64 = 0
         var lastArrival: Int64 = 0
     }
@@ -74,6 +86,9 @@ private struct BondRun: ~Copyable {
     private var dataSequence: UInt64 = 0
     private var events = EventHeap<Event>()
     private let acknowledgementDelay: Int64
+    private var stockOrder: StockOrder?
+    /// The line that a stock peer's next acknowledgement takes.
+    private var nextAcknowledger = 0
     /// Packets on their way, by their tags.
     private var packets: [Packet] = []
     private var freePackets: [Int] = []
@@ -81,7 +96,13 @@ private struct BondRun: ~Copyable {
     init(_ plan: BondSimulation) {
         self.plan = plan
         linkSequences = Array(repeating: 1, count: plan.lines.count)
-        sender = BondSender(links: plan.lines.count)
+        if case .stock(let reorder) = plan.peer {
+            stockOrder = StockOrder(size: reorder)
+            sender = BondSender(links: plan.lines.count, reports: false)
+        } else {
+            stockOrder = nil
+            sender = BondSender(links: plan.lines.count, reports: true)
+        }
         flows = Array(repeating: SimulatedFlow(), count: plan.flows)
         receivers = Array(repeating: Receiver(), count: plan.lines.count)
         resequencer = Resequencer(limit: 4096, links: 32)
@@ -96,7 +117,7 @@ private struct BondRun: ~Copyable {
         for link in plan.lines.indices {
             sender.addRoundTrip(max(1000, Int64(plan.lines[link].delay) / 500), link: link, now: now)
         }
-        sender.updateEligible(now)
+        sender.choose(now)
         let start = now
         let counted = start + plan.warmUp
         let end = counted + plan.duration
@@ -116,7 +137,11 @@ private struct BondRun: ~Copyable {
     private func nextTime() -> Int64 {
         var next = min(events.firstTime ?? .max, sender.deadline(now: now), resequencer.deadline(now: now))
         for path in paths { if let time = path.nextEvent { next = min(next, Int64(time)) } }
-        for receiver in receivers { next = min(next, receiver.meter.deadline) }
+        if let stockOrder {
+            next = min(next, stockOrder.deadline)
+        } else {
+            for receiver in receivers { next = min(next, receiver.meter.deadline) }
+        }
         for flow in flows { next = min(next, flow.deadline) }
         return next
     }
@@ -128,7 +153,12 @@ private struct BondRun: ~Copyable {
             for datagram in arrived { receive(datagram, link) }
         }
         while resequencer.review(now: now) { deliverInOrder() }
-        for link in receivers.indices where receivers[link].meter.deadline <= now { report(link) }
+        if let stockOrder, stockOrder.deadline <= now {
+            for sequence in self.stockOrder?.expire() ?? [] { deliver(sequence) }
+        }
+        if stockOrder == nil {
+            for link in receivers.indices where receivers[link].meter.deadline <= now { report(link) }
+        }
         while let time = events.firstTime, time <= now, let event = events.removeFirst() { obey(event) }
         for flow in flows.indices where flows[flow].deadline <= now { flows[flow].timeOut(now: now) }
         drain()
@@ -138,6 +168,8 @@ private struct BondRun: ~Copyable {
         switch event {
         case .acknowledge(let flow, let segment, let transmission):
             flows[flow].acknowledge(segment, transmission: transmission, now: now)
+        case .echo(let link, let sentAt):
+            sender.addRoundTrip(max(0, now / millisecond - sentAt / millisecond) * 1000, link: link, now: now)
         case .report(let link, let report):
             // The wire's clock counts milliseconds.
             let sample = now / millisecond - report.sentAt / millisecond - report.held / millisecond
@@ -210,12 +242,17 @@ private struct BondRun: ~Copyable {
         receivers[link].lastSentAt = datagram.sentAt
         receivers[link].lastArrival = now
         let delay = UInt16(truncatingIfNeeded: now / millisecond &- datagram.sentAt / millisecond)
+        receivers[link].owesEcho = true
         receivers[link].meter.note(
             sequence: datagram.linkSequence, size: Self.packetSize + BondSender.overhead, delay: delay,
             wantsReport: true, now: now)
         let place = Self.place(datagram.dataSequence)
         let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
         waiting[datagram.dataSequence] = datagram.packet
+        guard stockOrder == nil else {
+            for sequence in stockOrder?.insert(datagram.dataSequence, now: now) ?? [] { deliver(sequence) }
+            return
+        }
         var verdict = resequencer.insert(packet, sequence: datagram.dataSequence, now: now)
         if verdict == .full {
             deliverInOrder()
@@ -229,10 +266,27 @@ private struct BondRun: ~Copyable {
     }
 
     private mutating func deliver(_ inbound: InboundPacket) {
-        guard let packet = waiting.removeValue(forKey: UInt64(Int(bitPattern: inbound.bytes) - 4096)) else { return }
+        deliver(UInt64(Int(bitPattern: inbound.bytes) - 4096))
+    }
+
+    private mutating func deliver(_ sequence: UInt64) {
+        guard let packet = waiting.removeValue(forKey: sequence) else { return }
+        var delay = acknowledgementDelay
+        if stockOrder != nil {
+            let link = nextAcknowledger
+            nextAcknowledger = (link + 1) % receivers.count
+            delay = Int64(plan.lines[link].delay)
+            if receivers[link].owesEcho {
+                receivers[link].owesEcho = false
+                // Advanced by the time for which it was held.
+                let held = now / millisecond - receivers[link].lastArrival / millisecond
+                let sentAt = receivers[link].lastSentAt + held * millisecond
+                events.insert(.echo(link: link, sentAt: sentAt), at: now + delay)
+            }
+        }
         events.insert(
-            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission),
-            at: now + acknowledgementDelay)
+            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission), at: now + delay
+        )
     }
 
     private mutating func report(_ link: Int) {

@@ -1,0 +1,129 @@
+/// Sender's side of a link's measurement where the peer sends no reports: how much the path may hold, from the round
+/// trips that a stock peer's echoes show.
+///
+/// An echo says when a datagram was sent that has arrived since, so what was sent until then has arrived, and how long it
+/// waited: the round trip beyond the least. A path with a standing queue delivers at its capacity; what it holds at any
+/// moment follows from that, corrected by every echo. Sending is held back when the path holds more than its horizon, so
+/// a line that carries more than was thought shows it by queueing less: no probing is needed.
+///
+/// Input: ``sent(_:)`` per datagram, ``advance(to:)`` before and ``echo(_:floor:now:)`` per round-trip sample. Output:
+/// ``delay`` and ``isOpen(within:)``.
+public struct EchoPacer: BitwiseCopyable, Sendable {
+    /// Bytes per second that the link is known to carry; 0: no queue was ever seen, nothing holds it back.
+    public private(set) var capacity: Double = 0
+    /// Bytes per second that arrived of late.
+    public private(set) var recentRate: Double = 0
+
+    // What waits in the path as far as we know, bytes.
+    private var backlog: Double = 0
+    private var now: Int64 = 0
+
+    // Bytes sent in all (modulo 2^32) until the start of each slot of time, the last 256 of them.
+    private var sentBytes: UInt32 = 0
+    private var history = InlineArray<256, UInt32>(repeating: 0)
+    private var slot: Int64 = 0
+
+    // The present window of measurement.
+    private var windowStart: Int64 = 0
+    private var windowArrived: UInt32 = 0
+    private var leastQueued: Int64 = .max
+    private var overloads = 0
+
+    private static let slotTime = 4 * millisecond
+    private static let window = 50 * millisecond
+    /// A round trip this far above the least is a queue's.
+    static let queueTolerance = 5 * millisecond
+    private static let minimumCapacity: Double = 8_000
+
+    public init() {}
+
+    // MARK: Sending
+
+    /// Time has passed.
+    public mutating func advance(to time: Int64) {
+        guard time > now else { return }
+        if capacity > 0 { backlog = max(0, backlog - capacity * Double(time - now) / 1e9) }
+        now = time
+        let current = time / Self.slotTime
+        guard current != slot else { return }
+        for missed in max(slot + 1, current - 255)...current { history[Int(missed & 255)] = sentBytes }
+        slot = current
+    }
+
+    @inlinable
+    public mutating func sent(_ bytes: Int) { count(bytes) }
+
+    @usableFromInline
+    mutating func count(_ bytes: Int) {
+        sentBytes &+= UInt32(truncatingIfNeeded: bytes)
+        if capacity > 0 { backlog += Double(bytes) }
+    }
+
+    /// Nanoseconds that a datagram sent now would wait in the path.
+    public var delay: Int64 { capacity > 0 ? Int64(min(backlog / capacity, 10) * 1e9) : 0 }
+
+    /// Whether the path holds less than it takes `horizon` nanoseconds to drain.
+    public func isOpen(within horizon: Int64) -> Bool {
+        capacity == 0 || backlog < capacity * Double(horizon) / 1e9
+    }
+
+    /// When it will be open, unless an echo says so before.
+    public func nextOpening(within horizon: Int64) -> Int64 {
+        guard capacity > 0 else { return now }
+        let excess = backlog - capacity * Double(horizon) / 1e9
+        return excess < 0 ? now : now + Int64(min(excess / capacity, 1) * 1e9) + millisecond / 2
+    }
+
+    // MARK: Measuring
+
+    /// A round-trip sample, and the least of the path, in microseconds.
+    public mutating func echo(_ sample: Int64, floor: Int64, now time: Int64) {
+        advance(to: time)
+        let roundTrip = sample * 1000
+        guard roundTrip < 255 * Self.slotTime else { return }
+        let arrived = bytesSent(before: time - roundTrip)
+        let queued = max(0, roundTrip - floor * 1000)
+        leastQueued = min(leastQueued, queued)
+        if time - windowStart >= Self.window { closeWindow(arrived, queued, time) }
+        guard capacity > 0 else { return }
+        // It waited `queued` behind so much, and since then the line has been draining.
+        let since = Double(sentBytes &- arrived)
+        let estimate = max(0, since - capacity * Double(roundTrip - queued) / 1e9)
+        // The peer's clock counts milliseconds, and its way back varies.
+        backlog += (estimate - backlog) / 4
+    }
+
+    private mutating func closeWindow(_ arrived: UInt32, _ queued: Int64, _ time: Int64) {
+        let elapsed = time - windowStart
+        let bytes = max(0, Int32(bitPattern: arrived &- windowArrived))
+        let least = leastQueued
+        windowStart = time
+        windowArrived = arrived
+        leastQueued = queued
+        guard elapsed < second else { return }
+        let rate = Double(bytes) / Double(elapsed) * 1e9
+        recentRate += (rate - recentRate) * 0.3
+        // A queue that holds a packet of ours at least.
+        let isFull = least > Self.queueTolerance && Double(least) / 1e9 * rate >= 1500
+        overloads = isFull ? overloads + 1 : 0
+        if capacity == 0 {
+            guard overloads >= 2 else { return }
+            capacity = max(Self.minimumCapacity, rate)
+            backlog = capacity * Double(queued) / 1e9
+        } else if rate > capacity {
+            capacity += (rate - capacity) * 0.5
+        } else if overloads >= 2 {
+            capacity = max(Self.minimumCapacity, capacity + (rate - capacity) * 0.25)
+        }
+    }
+
+    /// Bytes sent before a moment of the last second.
+    private func bytesSent(before time: Int64) -> UInt32 {
+        let wanted = max(time / Self.slotTime, slot - 254)
+        guard wanted < slot else { return history[Int(slot & 255)] }
+        let start = history[Int(wanted & 255)]
+        let end = history[Int((wanted + 1) & 255)]
+        let part = Double(time - wanted * Self.slotTime) / Double(Self.slotTime)
+        return start &+ UInt32(Double(end &- start) * min(max(part, 0), 1))
+    }
+}

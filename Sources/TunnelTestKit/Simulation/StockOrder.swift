@@ -1,0 +1,42 @@
+import TunnelCore
+
+/// Stock MLVPN's reorder buffer, as far as it matters to a sender: gaps last until the window overflows or nothing
+/// arrives for a while (wire-v1.md, Tunnel).
+struct StockOrder {
+    private let size: UInt64
+    private var expected: UInt64 = 0
+    private var held: Set<UInt64> = []
+    private(set) var deadline = Int64.max
+
+    /// Without measurements: 2.2 times what a round trip may take here.
+    private static let patience = 200 * millisecond
+
+    init(size: Int) { self.size = UInt64(max(0, size)) }
+
+    /// What is delivered when `sequence` arrives, in this order.
+    mutating func insert(_ sequence: UInt64, now: Int64) -> [UInt64] {
+        guard size > 0, sequence >= expected else { return [sequence] }
+        held.insert(sequence)
+        var released: [UInt64] = []
+        if sequence - expected >= size { released = release(below: sequence - size + 1) }
+        while held.remove(expected) != nil {
+            released.append(expected)
+            expected += 1
+        }
+        deadline = held.isEmpty ? .max : now + Self.patience
+        return released
+    }
+
+    /// Nothing came for a while: all that is held.
+    mutating func expire() -> [UInt64] {
+        deadline = .max
+        return release(below: (held.max() ?? expected) + 1)
+    }
+
+    private mutating func release(below end: UInt64) -> [UInt64] {
+        let released = held.filter { $0 < end }.sorted()
+        held.subtract(released)
+        expected = end
+        return released
+    }
+}
