@@ -24,6 +24,11 @@ pid_t clinux_fork(void) {
     return pid < 0 ? -errno : pid;
 }
 
+int clinux_processors(void) {
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof set, &set) < 0 ? -errno : CPU_COUNT(&set);
+}
+
 int clinux_pidfd_open(pid_t pid) {
 #ifdef SYS_pidfd_open
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);

@@ -1,4 +1,3 @@
-import Glibc
 import Helper
 import LinuxSystem
 import ProcessChannel
@@ -33,11 +32,7 @@ public struct SupervisorSettings: Sendable {
 
     /// Workers to start: as many as were asked for, or as there are processors for us.
     var workerCount: UInt32 {
-        if workers > 0 { return workers }
-        var set = cpu_set_t()
-        guard sched_getaffinity(0, MemoryLayout<cpu_set_t>.size, &set) == 0 else { return 1 }
-        let count = withUnsafeBytes(of: &set) { $0.reduce(0) { $0 + $1.nonzeroBitCount } }
-        return UInt32(min(max(1, count), 64))
+        workers > 0 ? workers : UInt32(min(availableProcessors(), 64))
     }
 }
 

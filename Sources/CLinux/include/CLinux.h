@@ -84,6 +84,9 @@ int clinux_tun_set_send_buffer(int fd, int bytes);
 
 // MARK: - Processes
 
+/// Processors that this process may run on.
+int clinux_processors(void);
+
 /// A descriptor that becomes readable when process `pid` ends; close-on-exec.
 int clinux_pidfd_open(pid_t pid);
 /// execve(2). Returns only on failure, -errno.
