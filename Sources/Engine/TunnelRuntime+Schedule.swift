@@ -65,7 +65,8 @@ extension TunnelRuntime {
         return LinkBond.Observation(
             roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil,
             incomingLossPermille: Double(session.pointee.loss.permille),
-            reports: session.pointee.capabilities.contains(.receiverReports))
+            reports: session.pointee.capabilities.contains(.receiverReports) && !isCleartext,
+            takesCopies: session.pointee.capabilities.contains(.redundantCopies))
     }
 
     /// The queue's delays follow what the paced links carry together.
@@ -205,14 +206,13 @@ extension TunnelRuntime {
         trace(
             .rtt, "\(session.pointee.roundTrip.smoothed) µs, varies by \(session.pointee.roundTrip.variation) µs",
             link: link)
-        if let report = session.pointee.takeReport() {
-            bond.pointee.report(report, link: link, now: now.nanoseconds)
-            links[link].record.pointee.remoteLossPermille = UInt32(bond.pointee.lossPermille(of: link))
-        } else if let sample = session.pointee.takeRoundTrip(),
-            !session.pointee.capabilities.contains(.receiverReports)
-        {
+        if let sample = session.pointee.takeRoundTrip() {
             bond.pointee.observe(link, observation(link))
-            bond.pointee.echo(sample, link: link, now: now.nanoseconds)
+            bond.pointee.note(roundTrip: sample, link: link, now: now.nanoseconds)
+        }
+        if let report = session.pointee.takeReport() {
+            bond.pointee.take(report, link: link, now: now.nanoseconds)
+            links[link].record.pointee.remoteLossPermille = UInt32(bond.pointee.lossPermille(of: link))
         }
         links[link].record.pointee.capacity = UInt64(bond.pointee.capacity(of: link))
         checkHealth(link, now)

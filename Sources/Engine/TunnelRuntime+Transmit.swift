@@ -62,6 +62,11 @@ extension TunnelRuntime {
         if clampsMSS { clamp(packet) }
         if capturesInner { captureInner(UnsafeRawBufferPointer(packet)) }
         if !filters.isEmpty, sendFiltered(packet, stamp, now) { return }
+        sampled &+= 1
+        if sampled & 15 == 0 {
+            let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
+            bond.pointee.sample(flow: flow, bytes: packet.count)
+        }
         guard queue.pointee.isEmpty else { return enqueue(packet, now) }
         if !sendScheduled(packet, stamp, now) {
             if bond.pointee.eligible != 0 { enqueue(packet, now) } else { record.pointee.droppedNoLink &+= 1 }
@@ -111,7 +116,13 @@ extension TunnelRuntime {
         } else {
             let link = bond.pointee.pick(packet.count + Datagram.overhead)
             guard link >= 0 else { return false }
-            append(packet, link, reorder: true, takeDataSequence(), stamp, now)
+            let copies = bond.pointee.copyLinks & ~(1 << UInt32(link))
+            if copies == 0 {
+                append(packet, link, reorder: true, takeDataSequence(), stamp, now)
+            } else {
+                bond.pointee.charge(copies, packet.count + Datagram.overhead)
+                appendCopies(packet, copies | 1 << UInt32(link), reorder: true, takeDataSequence(), stamp, now)
+            }
         }
         return true
     }

@@ -53,6 +53,8 @@ final class TunnelRuntime {
 
     /// In memory of their own, so that a packet's way needs no access check.
     let bond: UnsafeMutablePointer<LinkBond>
+    /// Packets from the device, of which every 16th is looked at for what flows there are.
+    var sampled: UInt8 = 0
     var resequencer: UnsafeMutablePointer<Resequencer>?
     var filters: [TunnelFilter] = []
     /// Of what the peer sends on several links; from the first session with a peer that may.

@@ -3,14 +3,10 @@ import TunnelWire
 /// The schedule of a bond: which links share a tunnel's traffic, and which of them takes the next packet.
 ///
 /// Links that may be used are told by ``choose(among:now:)`` ten times a second and at every change; of these the
-/// adaptive policy leaves out those that do more harm than good. Per packet, ``pick(_:)`` takes
-///
-/// - towards a peer that reports what arrives, and puts it in order as long as that takes: the links with the shortest
-///   way, in proportion, and the others for what these cannot carry;
-/// - towards one that does not: the link on which the packet arrives first, so that packets arrive in order.
-///
-/// Both are held back by what was measured of a link (``LinkPacer``, ``EchoPacer``). A link that is not the bottleneck has
-/// no pace, and as long as one of them is open nothing queues on our side. Times are nanoseconds unless said otherwise.
+/// adaptive policy takes those that carry most together (``LinkChoice``). Per packet, ``pick(_:)`` takes the link on which
+/// the packet arrives first, so that packets arrive in order as far as that can be foreseen. A link is held back by what
+/// was measured of it (``LinkPacer``) and by its cap (``RateLimit``). A link that is not the bottleneck has no pace, and as
+/// long as one of them is open nothing queues on our side. Times are nanoseconds unless said otherwise.
 public struct LinkBond: ~Copyable {
     public enum Policy: UInt8, Sendable, BitwiseCopyable {
         /// Weighted round robin, by given weights.
@@ -26,20 +22,26 @@ public struct LinkBond: ~Copyable {
         public var incomingLossPermille: Double
         /// The peer reports what arrives.
         public var reports: Bool
+        /// The peer drops copies.
+        public var takesCopies: Bool
 
-        public init(roundTrip: Int64?, incomingLossPermille: Double, reports: Bool) {
+        public init(roundTrip: Int64?, incomingLossPermille: Double, reports: Bool, takesCopies: Bool) {
             self.roundTrip = roundTrip
             self.incomingLossPermille = incomingLossPermille
             self.reports = reports
+            self.takesCopies = takesCopies
         }
     }
 
     private struct Link: BitwiseCopyable {
         var pacer = LinkPacer()
-        var echoPacer = EchoPacer()
+        var limit = RateLimit()
+        var reports = PathReports()
         var weight: UInt64 = 0
-        var observation = Observation(roundTrip: nil, incomingLossPermille: 0, reports: false)
-        /// What it may hold in its path, towards a peer that does not report.
+        var roundTrip: Int64 = 0
+        var roundTripAt: Int64 = .min / 2
+        var observation = Observation(roundTrip: nil, incomingLossPermille: 0, reports: false, takesCopies: false)
+        /// What its path may hold.
         var horizon: Int64 = 0
         /// Least time to the peer.
         var way: Int64 = 0
@@ -53,25 +55,21 @@ public struct LinkBond: ~Copyable {
     private let links: UnsafeMutablePointer<Link>
     private var known: UInt32 = 0
     private var scheduler = BurstScheduler()
-    private var useful = UsefulLinks()
+    private var choice = LinkChoice()
+    private var flows = FlowCount()
 
     /// Links that share the traffic.
     public private(set) var eligible: UInt32 = 0
-    /// Of these, the ones with the shortest way.
-    private var near: UInt32 = 0
     /// Links whose pace lets nothing through at the moment, and those that have a pace.
     private var blocked: UInt32 = 0
     private var paced: UInt32 = 0
-    /// A peer does not report: order of arrival counts.
-    private var ordersArrival = false
-    private var now: Int64 = 0
+    /// No link was open at some moment since the last choice.
+    private var wasBusy = false
 
-    /// Links within this of the best share as equals, microseconds of round trip.
-    private static let nearLag: Int64 = 8_000
-    /// What may wait in a path towards a peer that does not report.
-    private static let standingQueue = 12 * millisecond
-    /// A later link is waited for so long at the most.
-    private static let longestLag = 100 * millisecond
+    /// What may wait in a path while there is more to send.
+    private static let standingQueue = 10 * millisecond
+    /// A path may hold so much more for its packets to arrive in order with those of a later one.
+    private static let longestLag = 40 * millisecond
     /// Arrivals closer than this count as simultaneous.
     private static let sameArrival = millisecond
 
@@ -87,18 +85,18 @@ public struct LinkBond: ~Copyable {
         var new = Link()
         if isKnown {
             new.weight = links[link].weight
-            new.pacer.limit = links[link].pacer.limit
+            new.limit = links[link].limit
         }
         (links + link).initialize(to: new)
         known |= Self.bit(link)
-        useful.reset(link)
+        choice.reset(link)
     }
 
     /// `weight` and `limit` in bytes per second; 0: none.
     public mutating func configure(_ link: Int, weight: UInt64, limit: Double) {
         if known & Self.bit(link) == 0 { reset(link) }
         links[link].weight = weight
-        links[link].pacer.limit = limit
+        links[link].limit.bytesPerSecond = limit
     }
 
     public mutating func remove(_ link: Int) {
@@ -110,25 +108,37 @@ public struct LinkBond: ~Copyable {
     public mutating func forgetChoice() { eligible = 0 }
 
     /// Bytes per second that a link is known to carry; 0: not known.
-    public func capacity(of link: Int) -> Double {
-        links[link].observation.reports ? links[link].pacer.capacity : links[link].echoPacer.capacity
-    }
+    public func capacity(of link: Int) -> Double { links[link].pacer.capacity }
 
     /// What a link loses of what is sent, thousandths, by the peer's reports.
-    public func lossPermille(of link: Int) -> Double { links[link].pacer.lossPermille }
+    public func lossPermille(of link: Int) -> Double { links[link].reports.lossPermille }
 
     // MARK: Measuring
 
     public mutating func observe(_ link: Int, _ observation: Observation) { links[link].observation = observation }
 
-    public mutating func report(_ report: ReceiverReport, link: Int, now: Int64) {
-        links[link].pacer.report(report, now: now)
+    /// A round-trip sample, microseconds. From a peer that reports they only go with its reports.
+    public mutating func note(roundTrip: Int64, link: Int, now: Int64) {
+        links[link].roundTrip = roundTrip * 1000
+        links[link].roundTripAt = now
+        let observation = links[link].observation
+        guard !observation.reports, let floor = observation.roundTrip else { return }
+        let queued = max(0, roundTrip - floor) * 1000
+        links[link].pacer.take(.init(roundTrip: roundTrip * 1000, queued: queued, least: queued), now: now)
     }
 
-    /// A round-trip sample of a peer that does not report, microseconds.
-    public mutating func echo(_ sample: Int64, link: Int, now: Int64) {
-        guard let floor = links[link].observation.roundTrip else { return }
-        links[link].echoPacer.echo(sample, floor: floor, now: now)
+    /// A peer's report. What waits on the way there is taken from it: what comes the other way may be queueing, too.
+    public mutating func take(_ report: ReceiverReport, link: Int, now: Int64) {
+        links[link].reports.take(report, now: now)
+        let reports = links[link].reports
+        var roundTrip = links[link].roundTrip
+        if now - links[link].roundTripAt > 100 * millisecond {
+            roundTrip = (links[link].observation.roundTrip ?? 0) * 1000 + reports.queued
+        }
+        var echo = LinkPacer.Echo(roundTrip: roundTrip, queued: reports.queued, least: reports.leastQueued)
+        echo.received = (UInt32(truncatingIfNeeded: report.bytes), reports.arrival)
+        echo.hasOverflowed = reports.hasOverflowed
+        links[link].pacer.take(echo, now: now)
     }
 
     // MARK: Who shares the traffic
@@ -136,13 +146,13 @@ public struct LinkBond: ~Copyable {
     /// `mask`: links that may be used. True when those that are changed.
     public mutating func choose(among mask: UInt32, now: Int64) -> Bool {
         var chosen = mask
-        ordersArrival = false
-        near = mask
         if policy == .adaptive {
-            chosen = withoutHarmful(mask, now)
-            near = nearest(of: chosen)
-            Self.forEach(chosen) { if !links[$0].observation.reports { ordersArrival = true } }
-            setHorizons(chosen)
+            let links = links
+            chosen = choice.choose(from: mask, flows: flows.count(now: now), isBusy: wasBusy, now: now) {
+                Self.judge(links[$0])
+            }
+            wasBusy = false
+            setHorizons(chosen | choice.trial)
         }
         let isChanged = chosen != eligible
         eligible = chosen
@@ -151,45 +161,26 @@ public struct LinkBond: ~Copyable {
         return isChanged
     }
 
-    /// Without the links that do more harm than good.
-    private mutating func withoutHarmful(_ mask: UInt32, _ now: Int64) -> UInt32 {
-        let links = links
-        let choice = useful.choose(from: mask, now: now) { link in
-            let observed = links[link].observation
-            let pacer = links[link].pacer
-            let echoPacer = links[link].echoPacer
-            let capacity = observed.reports ? pacer.capacity : echoPacer.capacity
-            return UsefulLinks.Observation(
-                rate: capacity > 0 ? capacity : observed.reports ? pacer.recentRate : echoPacer.recentRate,
-                isMeasured: capacity > 0,
-                // Who sends no reports leaves us what we lose of theirs to go by.
-                lossPermille: observed.reports ? pacer.lossPermille : observed.incomingLossPermille,
-                roundTrip: observed.roundTrip)
-        }
-        Self.forEach(choice.returned) { links[$0].pacer.forgetLoss() }
-        return choice.useful
+    private static func judge(_ link: Link) -> LinkChoice.Observation {
+        let seen = link.observation
+        return LinkChoice.Observation(
+            capacity: link.pacer.capacity, recentRate: link.pacer.recentRate,
+            // Who sends no reports leaves us what we lose of theirs to go by.
+            lossPermille: seen.reports ? link.reports.lossPermille : seen.incomingLossPermille,
+            roundTrip: seen.roundTrip, takesCopies: seen.takesCopies)
     }
 
-    private func nearest(of mask: UInt32) -> UInt32 {
-        var least = Int64.max
-        Self.forEach(mask) { if let roundTrip = links[$0].observation.roundTrip { least = min(least, roundTrip) } }
-        var found: UInt32 = 0
-        Self.forEach(mask) { link in
-            let roundTrip = links[link].observation.roundTrip
-            if roundTrip == nil || roundTrip ?? 0 <= least &+ Self.nearLag { found |= Self.bit(link) }
-        }
-        return found
-    }
-
-    /// A link may hold what arrives before the latest of them brings something sent at the same time, and a little more.
-    private func setHorizons(_ mask: UInt32) {
+    /// A path may hold what arrives before the latest of them brings something sent at the same time, and a little more,
+    /// unless its queue is known to be shorter.
+    private mutating func setHorizons(_ mask: UInt32) {
         var latest: Int64 = 0
         Self.forEach(mask) { link in
             links[link].way = (links[link].observation.roundTrip ?? 0) * 500
             latest = max(latest, links[link].way)
         }
         Self.forEach(mask) { link in
-            links[link].horizon = min(latest - links[link].way, Self.longestLag) + Self.standingQueue
+            let lag = min(latest - links[link].way, Self.longestLag)
+            links[link].horizon = min(lag + Self.standingQueue, links[link].reports.overflow)
         }
     }
 
@@ -211,7 +202,7 @@ public struct LinkBond: ~Copyable {
         var rate: Double = 0
         Self.forEach(eligible & paced) { link in
             let capacity = capacity(of: link)
-            let limit = links[link].pacer.limit
+            let limit = links[link].limit.bytesPerSecond
             rate += capacity == 0 || limit == 0 ? max(capacity, limit) : min(capacity, limit)
         }
         return rate
@@ -227,21 +218,25 @@ public struct LinkBond: ~Copyable {
 
     /// Which paces let something through now.
     public mutating func open(now: Int64) {
-        self.now = now
         blocked = 0
         paced = 0
-        guard paces else { return }
         Self.forEach(known) { link in
-            if links[link].pacer.isPaced {
+            links[link].pacer.advance(to: now)
+            if links[link].limit.isSet {
+                links[link].limit.refill(now: now)
                 paced |= Self.bit(link)
-                if links[link].pacer.allowance(now: now) <= 0 { blocked |= Self.bit(link) }
             }
-            guard !links[link].observation.reports else { return }
-            links[link].echoPacer.advance(to: now)
-            guard policy == .adaptive, links[link].echoPacer.capacity > 0 else { return }
-            paced |= Self.bit(link)
-            if !links[link].echoPacer.isOpen(within: links[link].horizon) { blocked |= Self.bit(link) }
+            if holdsBack, links[link].pacer.capacity > 0 { paced |= Self.bit(link) }
+            if !isOpen(link) { blocked |= Self.bit(link) }
         }
+        if eligible & ~blocked == 0 { wasBusy = true }
+    }
+
+    /// Whether measured rates hold sending back; caps always do.
+    private var holdsBack: Bool { paces && policy == .adaptive }
+
+    private func isOpen(_ link: Int) -> Bool {
+        links[link].limit.isOpen && (!holdsBack || links[link].pacer.isOpen(within: links[link].horizon))
     }
 
     /// Links that may take a packet now.
@@ -251,11 +246,7 @@ public struct LinkBond: ~Copyable {
     public mutating func pick(_ size: Int) -> Int {
         var open = eligible & ~blocked
         guard open != 0 else { return -1 }
-        if ordersArrival {
-            open = earliest(of: open)
-        } else if open & near != 0 {
-            open &= near
-        }
+        if policy == .adaptive { open = earliest(of: open) }
         scheduler.restrict(to: open)
         let link = scheduler.pick(size)
         guard link >= 0 else { return -1 }
@@ -263,8 +254,14 @@ public struct LinkBond: ~Copyable {
         return link
     }
 
+    /// Links on trial that a copy of the next packet is to be sent on.
+    public var copyLinks: UInt32 { choice.trial & ~blocked }
+
     /// Whether a link's cap is used up, for what does not wait.
-    public func exceedsLimit(_ link: Int) -> Bool { links[link].pacer.exceedsLimit }
+    public func exceedsLimit(_ link: Int) -> Bool { links[link].limit.isExceeded }
+
+    /// A packet of `bytes` of a flow was sent; one in many will do.
+    public mutating func sample(flow: UInt32, bytes: Int) { flows.note(flow, bytes: bytes) }
 
     /// A datagram of `size` bytes is sent on each of these links.
     public mutating func charge(_ mask: UInt32, _ size: Int) {
@@ -277,21 +274,18 @@ public struct LinkBond: ~Copyable {
 
     private mutating func charge(_ link: Int, _ size: Int) {
         links[link].pacer.sent(size)
-        guard paced & Self.bit(link) != 0 || ordersArrival else { return }
-        if links[link].pacer.isPaced, links[link].pacer.isExhausted { blocked |= Self.bit(link) }
-        guard !links[link].observation.reports else { return }
-        links[link].echoPacer.sent(size)
-        if !links[link].echoPacer.isOpen(within: links[link].horizon), policy == .adaptive { blocked |= Self.bit(link) }
+        links[link].limit.sent(size)
+        if !isOpen(link) { blocked |= Self.bit(link) }
     }
 
     /// Those of a mask on which a packet sent now arrives first.
     private func earliest(of mask: UInt32) -> UInt32 {
         guard mask & (mask &- 1) != 0 else { return mask }
         var least = Int64.max
-        Self.forEach(mask) { least = min(least, links[$0].way + links[$0].echoPacer.delay) }
+        Self.forEach(mask) { least = min(least, links[$0].way + links[$0].pacer.delay) }
         var found: UInt32 = 0
         Self.forEach(mask) { link in
-            if links[link].way + links[link].echoPacer.delay <= least + Self.sameArrival { found |= Self.bit(link) }
+            if links[link].way + links[link].pacer.delay <= least + Self.sameArrival { found |= Self.bit(link) }
         }
         return found
     }
@@ -300,10 +294,8 @@ public struct LinkBond: ~Copyable {
     public func deadline(now: Int64) -> Int64 {
         var earliest = Int64.max
         Self.forEach(eligible) { link in
-            var opening = links[link].pacer.nextAllowance(now: now)
-            if paces, policy == .adaptive, !links[link].observation.reports {
-                opening = max(opening, links[link].echoPacer.nextOpening(within: links[link].horizon))
-            }
+            var opening = links[link].limit.nextOpening(now: now)
+            if holdsBack { opening = max(opening, links[link].pacer.nextOpening(within: links[link].horizon)) }
             earliest = min(earliest, opening)
         }
         return earliest

@@ -1,246 +1,170 @@
-import TunnelWire
-
 /// Sender's side of a link's measurement: how fast it may be sent on, found out by sending.
 ///
-/// A link is *free* until its queue is seen to grow (one-way delay above its floor) or it loses what it is sent while it is
-/// filled; what the receiver then got per second is its capacity, and from there on sending is *paced* to it, so that the
-/// queue stays with us. Every now and then, when there is more to send than it carries, the pace is raised for a moment:
-/// if the receiver gets more and nothing queues, that is the new capacity; if the queue grows, the pace goes below the
-/// capacity until it has drained. `limit` caps the pace whatever is measured.
+/// The peer echoes when a datagram was sent that has arrived, so what was sent until then has arrived; and how long it
+/// waited on the way is known from its round trip or from the peer's reports. A path with a standing queue delivers at its
+/// capacity; what it holds at any moment follows from that, corrected by every echo. Sending is held back when the path
+/// holds more than its horizon, so that the rest of the queue stays with us. A line that carries more than was thought
+/// shows it by queueing less: no probing is needed.
 ///
-/// Input: ``sent(_:)`` per datagram, ``report(_:now:)`` per receiver's report. Output: ``allowance(now:)``. Where the peer
-/// sends no reports there is ``EchoPacer``, and this one holds the cap.
+/// Input: ``sent(_:)`` per datagram, ``advance(to:)`` before, ``take(_:now:)`` per round-trip sample. Output:
+/// ``delay`` and ``isOpen(within:)``.
 public struct LinkPacer: BitwiseCopyable, Sendable {
-    /// Bytes per second that may not be exceeded; 0: no cap.
-    public var limit: Double = 0
-    /// Bytes per second that the link is known to carry; 0: not known.
+    /// Bytes per second that the link is known to carry; 0: no queue was ever seen, nothing holds it back.
     public private(set) var capacity: Double = 0
-    public var isPaced: Bool { capacity > 0 || limit > 0 }
-    /// What waits in the path beyond its floor, nanoseconds.
-    public private(set) var queueDelay: Int64 = 0
-    /// Share of what was sent that did not arrive, smoothed, thousandths.
-    public private(set) var lossPermille: Double = 0
+    /// Bytes per second that arrived of late.
+    public var recentRate: Double { now - windowStart < second ? meanRate : 0 }
+    private var meanRate: Double = 0
 
-    /// What arrived per second of late, bytes.
-    public var recentRate: Double { rateSum }
+    // What waits in the path as far as we know, bytes.
+    private var backlog: Double = 0
+    private var now: Int64 = 0
 
-    /// What was known of the line's loss is too old.
-    public mutating func forgetLoss() { lossPermille = 0 }
+    // Bytes sent in all (modulo 2^32) until the start of each slot of time, the last 256 of them.
+    private var sentBytes: UInt32 = 0
+    private var history = InlineArray<256, UInt32>(repeating: 0)
+    private var slot: Int64 = 0
 
-    // Tokens, bytes; may be overdrawn by one run.
-    private var tokens: Double = 0
-    private var filledAt: Int64 = 0
-    private var pace: Double = 0
-
-    // Probing.
-    private enum Phase: UInt8, BitwiseCopyable { case cruise, probe, drain }
-    private var phase = Phase.cruise
-    private var phaseUntil: Int64 = 0
-    private var nextProbe: Int64 = 0
-    private var gain = 1.25
-    /// Until what a raised pace did must have been seen.
-    private static let probeTime = 60 * millisecond
-
-    /// The pace held something back since the last report.
-    private var wasLimited = false
-
-    // The last report, and the floor of the delay.
-    private var last: ReceiverReport?
-    private var lastAt: Int64 = 0
-    private var floor: Int16 = 0
-    private var hasFloor = false
-    private var origin: UInt16 = 0
-    private var floorWindow: Int16 = .max
-    private var floorSince: Int64 = 0
-    private var rateSum: Double = 0
+    // The present window of measurement.
+    private var windowStart: Int64 = 0
+    private var windowArrived: UInt32 = 0
+    private var windowArrival: Int64 = 0
+    /// What the last echo's datagram had waited, and when that was known.
+    private var seenQueue: Int64 = 0
+    private var seenAt: Int64 = 0
+    private var leastQueued: Int64 = .max
     private var overloads = 0
-    private var wasQueued = false
+    private var hasOverflowed = false
 
-    public static let queueTolerance = 12 * millisecond
+    private static let slotTime = 4 * millisecond
+    private static let window = 50 * millisecond
+    /// A round trip this far above the least is a queue's.
+    static let queueTolerance = 5 * millisecond
     private static let minimumCapacity: Double = 8_000
 
     public init() {}
 
-    /// A link starts anew: what was known of its path may not hold.
-    public mutating func reset() {
-        let limit = limit
-        self = LinkPacer()
-        self.limit = limit
-    }
-
     // MARK: Sending
 
-    /// Bytes that may be sent now; more than 0 allows a datagram of any size.
-    @inlinable
-    public mutating func allowance(now: Int64) -> Int { isPaced ? refill(now: now) : .max }
-
-    @usableFromInline
-    mutating func refill(now: Int64) -> Int {
-        let rate = currentPace
-        let elapsed = min(now - filledAt, second)
-        filledAt = now
-        tokens = min(tokens + rate * Double(elapsed) / 1e9, max(3000, rate * 0.002))
-        if tokens <= 0 { wasLimited = true }
-        return Int(tokens)
-    }
-
-    @inlinable public var isExhausted: Bool { isEmpty }
-    @usableFromInline var isEmpty: Bool { tokens <= 0 }
-
-    /// When ``allowance(now:)`` will be above 0 again.
-    public func nextAllowance(now: Int64) -> Int64 {
-        guard isPaced, tokens <= 0 else { return now }
-        // A fraction of a millisecond more, so that a wake-up sends a burst and not a packet.
-        return now + Int64((1 - tokens) / max(currentPace, 1000) * 1e9) + millisecond / 2
+    /// Time has passed.
+    public mutating func advance(to time: Int64) {
+        guard time > now else { return }
+        if capacity > 0 { backlog = max(0, backlog - capacity * Double(time - now) / 1e9) }
+        now = time
+        let current = time / Self.slotTime
+        guard current != slot else { return }
+        for missed in max(slot + 1, current - 255)...current { history[Int(missed & 255)] = sentBytes }
+        slot = current
     }
 
     @inlinable
-    public mutating func sent(_ bytes: Int) {
-        countSent(bytes)
-    }
+    public mutating func sent(_ bytes: Int) { count(bytes) }
 
     @usableFromInline
-    mutating func countSent(_ bytes: Int) {
-        // What went past the pace (filters do not wait) is not held against the rest for ever.
-        if isPaced { tokens = max(tokens - Double(bytes), -mostDebt) }
+    mutating func count(_ bytes: Int) {
+        sentBytes &+= UInt32(truncatingIfNeeded: bytes)
+        if capacity > 0 { backlog += Double(bytes) }
     }
 
-    private var mostDebt: Double { max(65_536, min(currentPace, 1e12) * 0.1) }
+    /// Nanoseconds that a datagram sent now would wait in the path.
+    public var delay: Int64 {
+        capacity > 0 ? Int64(min(backlog / capacity, 10) * 1e9) : max(0, seenQueue - (now - seenAt))
+    }
 
-    /// Whether the cap is exceeded by as much as is let pass: what cannot wait for the pace is not to be sent.
-    public var exceedsLimit: Bool { limit > 0 && tokens <= -mostDebt }
+    /// Whether the path holds less than it takes `horizon` nanoseconds to drain.
+    public func isOpen(within horizon: Int64) -> Bool { capacity == 0 || delay < horizon }
 
-    private var currentPace: Double {
-        let wanted: Double
-        if capacity == 0 {
-            wanted = .infinity
-        } else {
-            wanted =
-                switch phase {
-                case .cruise: capacity * 0.98
-                case .probe: capacity * gain
-                case .drain: capacity * 0.85
-                }
-        }
-        return limit > 0 ? min(limit, wanted) : wanted
+    /// When it will be open, unless an echo says so before.
+    public func nextOpening(within horizon: Int64) -> Int64 {
+        guard capacity > 0 else { return now }
+        let excess = delay - horizon
+        return excess < 0 ? now : now + min(excess, second) + millisecond / 2
     }
 
     // MARK: Measuring
 
-    /// A receiver's report came.
-    public mutating func report(_ report: ReceiverReport, now: Int64) {
-        defer {
-            last = report
-            lastAt = now
-            wasLimited = false
+    /// What an echo tells.
+    public struct Echo: BitwiseCopyable, Sendable {
+        public var roundTrip: Int64
+        /// What its datagram waited on the way there, and the least that others did meanwhile.
+        public var queued: Int64
+        public var least: Int64
+        /// Bytes that the peer has counted (modulo 2^32), and its time when the last of them came.
+        public var received: (bytes: UInt32, at: Int64)?
+        /// A queue overflowed.
+        public var hasOverflowed = false
+
+        public init(roundTrip: Int64, queued: Int64, least: Int64) {
+            self.roundTrip = roundTrip
+            self.queued = queued
+            self.least = least
         }
-        let wasQueuedBefore = queueDelay > Self.queueTolerance
-        noteDelay(report, now: now)
-        wasQueued = wasQueuedBefore
-        guard let last, report.packets > last.packets, report.highestSequence > last.highestSequence,
-            report.bytes > last.bytes
-        else { return }
-        noteLoss(
-            expected: report.highestSequence - last.highestSequence, received: report.packets - last.packets)
-        let elapsed = Double(report.time &- last.time) / 1e6
-        guard elapsed > 0.004, elapsed < 2 else { return }
-        // A rate beyond all links is a report gone wrong; what is computed from it must fit into an integer.
-        let rate = min(Double(report.bytes - last.bytes) / elapsed, 1e12)
-        rateSum = rateSum == 0 ? rate : rateSum * 0.7 + rate * 0.3
-        judge(rate, now: now)
     }
 
-    /// One-way delay above the least of the last 20 to 40 s.
-    private mutating func noteDelay(_ report: ReceiverReport, now: Int64) {
-        if !hasFloor {
-            origin = report.minimumDelay
-            hasFloor = true
-            floorSince = now
-            floor = 0
+    public mutating func take(_ echo: Echo, now time: Int64) {
+        let roundTrip = echo.roundTrip
+        let queued = echo.queued
+        advance(to: time)
+        guard roundTrip >= 0, roundTrip < 255 * Self.slotTime else { return }
+        let arrived = bytesSent(before: time - roundTrip)
+        leastQueued = min(leastQueued, echo.least)
+        if echo.received != nil {
+            seenQueue = queued
+            seenAt = time
         }
-        let least = Int16(bitPattern: report.minimumDelay &- origin)
-        floor = min(floor, least)
-        floorWindow = min(floorWindow, least)
-        if now - floorSince > 20 * second {
-            floor = floorWindow
-            floorWindow = least
-            floorSince = now
+        hasOverflowed = hasOverflowed || echo.hasOverflowed
+        if time - windowStart >= Self.window {
+            closeWindow(
+                echo.received?.bytes ?? arrived, at: echo.received?.at ?? time, isCounted: echo.received != nil, queued,
+                time)
         }
-        // Both come from clocks that somebody may have tampered with: their difference need not fit.
-        queueDelay = (Int64(least) - Int64(floor)) * millisecond
+        guard capacity > 0 else { return }
+        // It waited `queued` behind so much, and since then the line has been draining.
+        let since = Double(sentBytes &- arrived)
+        let estimate = max(0, since - capacity * Double(max(0, roundTrip - queued)) / 1e9)
+        // The peer's clock counts milliseconds, and its way back varies.
+        backlog += (estimate - backlog) / 4
     }
 
-    /// Loss without a queue is the line's own; with one it is ours, and answered by the pace.
-    private mutating func noteLoss(expected: UInt64, received: UInt64) {
-        guard queueDelay <= Self.queueTolerance, !wasQueued else { return }
-        let lost = expected > received ? Double(expected - received) / Double(expected) * 1000 : 0
-        let weight = min(0.5, Double(expected) / 400)
-        lossPermille += (lost - lossPermille) * weight
-    }
-
-    private mutating func judge(_ rate: Double, now: Int64) {
-        let isQueued = queueDelay > Self.queueTolerance
-        if capacity == 0 {
-            // Free: a queue that stands for two reports is the link's own.
-            // It holds a packet of ours at least; what we did not fill, we cannot drain.
-            let isOurs = Double(queueDelay) / 1e9 * rate >= 1500
-            overloads = isQueued && isOurs ? overloads + 1 : 0
-            if overloads >= 2 { enterPace(max(rate, rateSum), now: now) }
+    /// `isCounted`: the peer counted what arrived, and it was not concluded from a round trip.
+    private mutating func closeWindow(
+        _ arrived: UInt32, at arrival: Int64, isCounted: Bool, _ queued: Int64, _ time: Int64
+    ) {
+        let elapsed = arrival - windowArrival
+        let isContinuous = time - windowStart < second && elapsed > Self.window / 2 && elapsed < 2 * second
+        let bytes = max(0, Int32(bitPattern: arrived &- windowArrived))
+        let least = leastQueued
+        windowStart = time
+        windowArrived = arrived
+        windowArrival = arrival
+        leastQueued = .max
+        guard isContinuous else {
+            meanRate = 0
             return
         }
-        switch phase {
-        case .cruise:
-            if isQueued {
-                overloads += 1
-                if overloads >= 2 {
-                    // Less arrives than is sent: the line has become slower, or somebody else uses it.
-                    if rate < capacity { capacity = max(Self.minimumCapacity, rate) }
-                    setPhase(.drain, for: drainTime, now: now)
-                }
-            } else {
-                overloads = 0
-                if rate > capacity * 1.02 { capacity = rate }
-                if now >= nextProbe, wasLimited { setPhase(.probe, for: Self.probeTime, now: now) }
-            }
-        case .probe:
-            if isQueued {
-                capacity = max(Self.minimumCapacity, min(max(rate, capacity), capacity * gain))
-                nextProbe = now + 1500 * millisecond
-                gain = 1.25
-                setPhase(.drain, for: drainTime, now: now)
-            } else if now >= phaseUntil {
-                if rate > capacity * 1.05 {
-                    // It carries more: go on at once, and faster.
-                    capacity = rate
-                    gain = min(2, gain * 1.2)
-                    setPhase(.probe, for: Self.probeTime, now: now)
-                } else {
-                    gain = 1.25
-                    nextProbe = now + 1000 * millisecond
-                    setPhase(.cruise, for: 0, now: now)
-                }
-            }
-        case .drain:
-            if now >= phaseUntil || queueDelay < Self.queueTolerance / 2 {
-                overloads = 0
-                setPhase(.cruise, for: 0, now: now)
-            }
+        let rate = Double(bytes) / Double(elapsed) * 1e9
+        meanRate += (rate - meanRate) * 0.3
+        // A queue that holds a packet of ours at least.
+        let isFull = hasOverflowed || (least > Self.queueTolerance && Double(least) / 1e9 * rate >= 1500)
+        hasOverflowed = false
+        overloads = isFull ? overloads + 1 : max(0, overloads - 2)
+        if capacity == 0 {
+            guard overloads >= (isCounted ? 1 : 2), bytes > 0 else { return }
+            capacity = max(Self.minimumCapacity, rate)
+            backlog = capacity * Double(queued) / 1e9
+        } else if rate > capacity {
+            capacity += (rate - capacity) * 0.5
+        } else if overloads >= 2 {
+            capacity = max(Self.minimumCapacity, capacity + (rate - capacity) * 0.25)
         }
     }
 
-    /// At 85 % of the capacity a queue takes this long to go, within bounds.
-    private var drainTime: Int64 { min(max(queueDelay * 7, 40 * millisecond), 500 * millisecond) }
-
-    private mutating func enterPace(_ rate: Double, now: Int64) {
-        capacity = max(Self.minimumCapacity, rate)
-        filledAt = now
-        tokens = 0
-        nextProbe = now + second
-        setPhase(.drain, for: drainTime, now: now)
-    }
-
-    private mutating func setPhase(_ next: Phase, for duration: Int64, now: Int64) {
-        phase = next
-        phaseUntil = now + duration
+    /// Bytes sent before a moment of the last second.
+    private func bytesSent(before time: Int64) -> UInt32 {
+        let wanted = max(time / Self.slotTime, slot - 254)
+        guard wanted < slot else { return history[Int(slot & 255)] }
+        let start = history[Int(wanted & 255)]
+        let end = history[Int((wanted + 1) & 255)]
+        let part = Double(time - wanted * Self.slotTime) / Double(Self.slotTime)
+        return start &+ UInt32(Double(end &- start) * min(max(part, 0), 1))
     }
 }

@@ -59,7 +59,8 @@ public struct Resequencer: ~Copyable {
         var isUsed: Bool
     }
 
-    /// Disorder within one link that is waited for: grows when a packet comes after it was given up, shrinks slowly.
+    /// Disorder within one link that is waited for: grows when a packet comes after it was given up, shrinks within
+    /// seconds: a loss costs as much.
     public private(set) var grace = leastGrace
     public static let leastGrace = 3 * millisecond
     private static let mostGrace = 60 * millisecond
@@ -247,8 +248,8 @@ public struct Resequencer: ~Copyable {
     }
 
     private mutating func shrinkGrace(_ now: Int64) {
-        guard grace > Self.leastGrace, now - graceChangedAt > 5 * second else { return }
-        grace = max(Self.leastGrace, grace * 7 / 8)
+        guard grace > Self.leastGrace, now - graceChangedAt > second else { return }
+        grace = max(Self.leastGrace, grace * 3 / 4)
         graceChangedAt = now
     }
 

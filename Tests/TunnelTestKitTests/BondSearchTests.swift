@@ -38,7 +38,7 @@ struct BondSearchTests {
         let seeds = Array(1...16 as ClosedRange<UInt64>) + [33, 36]
         let trials = seeds.map { BondTrial(seed: $0, mostMegabits: 8) }.sorted { $0.ratio < $1.ratio }
         for trial in trials.prefix(5) { print(trial.description) }
-        #expect(trials[0].ratio >= 0.6, "\(trials[0].description)")
-        #expect(trials[trials.count / 2].ratio >= 0.98, "\(trials[trials.count / 2].description)")
+        #expect(trials[0].ratio >= 0.75, "\(trials[0].description)")
+        #expect(trials[trials.count / 2].ratio >= 1, "\(trials[trials.count / 2].description)")
     }
 }

@@ -3,7 +3,7 @@ import TunnelCrypto
 import TunnelModel
 import TunnelWire
 
-/// Datagrams, forged and genuine, through one link's parser, cipher, session, pacer and health, with time between them.
+/// Datagrams, forged and genuine, through one link's parser, cipher, session, schedule and health, with time between them.
 func fuzzLink(_ input: inout FuzzInput) {
     var link = FuzzedLink(&input)
     // A step takes some bytes; one without input would change nothing more.
@@ -15,8 +15,7 @@ private let cipher = SessionCipher(password: Array("fuzz".utf8))
 
 private struct FuzzedLink {
     private var session: LinkSession
-    private var pacer = LinkPacer()
-    private var echoPacer = EchoPacer()
+    private var bond = LinkBond()
     private var health = LinkHealth()
     private let isCleartext: Bool
     private var now: Int64 = second
@@ -33,7 +32,7 @@ private struct FuzzedLink {
             latencyTolerance: options & 16 != 0 ? 50 : 1000)
         session = LinkSession(settings: settings, flowID: 7, sequence: 1 << 50, now: now)
         session.configure(peer: Self.address(1))
-        if input.flag() { pacer.limit = Double(input.integer(UInt32.self)) }
+        bond.configure(0, weight: 0, limit: input.flag() ? Double(input.integer(UInt32.self)) : 0)
         session.announceStart()
     }
 
@@ -49,9 +48,9 @@ private struct FuzzedLink {
         case 3: session.probe()
         case 4: session.resume(now: now)
         case 5: session.configure(peer: Self.address(input.byte() & 3))
-        case 6: pacer.sent(Int(input.integer(UInt16.self)))
-        case 7: pacer.reset()
-        case 8: pacer.refund(Int(input.integer(UInt16.self)))
+        case 6: bond.charge(1, Int(input.integer(UInt16.self)))
+        case 7: bond.reset(0)
+        case 8: bond.sample(flow: input.integer(UInt32.self), bytes: Int(input.integer(UInt16.self)))
         case 9: sendData(Int(input.byte()))
         default: takeSealed(&input)
         }
@@ -133,8 +132,7 @@ private struct FuzzedLink {
             .data, bodyLength: count + Datagram.macSize, reorder: true, dataSequence: 0, stamp: 0, now: now)
         noteSent(header)
         health.sent(now: now)
-        pacer.sent(count)
-        echoPacer.sent(count)
+        _ = bond.pick(count)
     }
 
     private mutating func noteSent(_ header: DatagramHeader) {
@@ -152,18 +150,21 @@ private struct FuzzedLink {
                 session.nextHeader(
                     control.type, bodyLength: Datagram.macSize, reorder: false, dataSequence: 0, stamp: 0, now: now))
         }
-        if let report = session.takeReport() {
-            pacer.report(report, now: now)
-        } else if let sample = session.takeRoundTrip() {
-            echoPacer.echo(sample, floor: session.roundTrip.minimum, now: now)
-        }
-        echoPacer.advance(to: now)
-        check(echoPacer.delay >= 0 && echoPacer.capacity >= 0 && echoPacer.capacity.isFinite, "\(echoPacer)")
-        check(echoPacer.nextOpening(within: 10 * millisecond) >= 0, "an opening in the past")
-        _ = pacer.allowance(now: now)
-        check(pacer.nextAllowance(now: now) >= now, "an allowance in the past")
-        check(pacer.capacity >= 0 && pacer.capacity.isFinite, "capacity \(pacer.capacity)")
-        check((0...1000).contains(pacer.lossPermille), "loss \(pacer.lossPermille)")
+        bond.observe(
+            0,
+            .init(
+                roundTrip: session.roundTrip.hasSample ? session.roundTrip.minimum : nil,
+                incomingLossPermille: Double(session.loss.permille),
+                reports: session.capabilities.contains(.receiverReports), takesCopies: true))
+        if let sample = session.takeRoundTrip() { bond.note(roundTrip: sample, link: 0, now: now) }
+        if let report = session.takeReport() { bond.take(report, link: 0, now: now) }
+        _ = bond.choose(among: 1, now: now)
+        bond.begin(now: now)
+        check(bond.deadline(now: now) >= now, "an opening in the past")
+        let capacity = bond.capacity(of: 0)
+        check(capacity >= 0 && capacity.isFinite, "capacity \(capacity)")
+        check((0...1000).contains(bond.lossPermille(of: 0)), "loss \(bond.lossPermille(of: 0))")
+        check(bond.pacedRate >= 0, "rate \(bond.pacedRate)")
         _ = health.check(lastEcho: session.lastEcho, now: now)
         _ = health.takeProbe(now: now)
         check((0...1000).contains(session.loss.permille), "loss \(session.loss.permille)")

@@ -7,13 +7,17 @@ struct BondSender: ~Copyable {
     private var roundTrips: [RoundTrip]
     /// Whether the peer reports what arrives; a stock one does not.
     private let reports: Bool
+    private let losses: [Double]
     private var lastPolicy: Int64 = 0
     /// Of every packet: nothing that could be marked.
     private let contents = UnsafeMutableRawPointer.allocate(byteCount: 1500, alignment: 8)
 
     private static let policyInterval = 100 * millisecond
 
-    init(links count: Int, reports: Bool) {
+    /// `losses`: shares of what a stock peer's lines lose, of which only the way back tells.
+    init(losses: [Double], reports: Bool) {
+        let count = losses.count
+        self.losses = losses
         roundTrips = Array(repeating: RoundTrip(), count: count)
         self.reports = reports
         for link in 0..<count { bond.configure(link, weight: 0, limit: 0) }
@@ -29,14 +33,16 @@ struct BondSender: ~Copyable {
     /// A sample of the round trip, microseconds.
     mutating func addRoundTrip(_ sample: Int64, link: Int, now: Int64) {
         roundTrips[link].add(sample, now: now)
-        guard !reports else { return }
         observe(link)
-        bond.echo(sample, link: link, now: now)
+        bond.note(roundTrip: sample, link: link, now: now)
+        guard !reports else { return }
         if now - lastPolicy >= Self.policyInterval { choose(now) }
     }
 
     mutating func take(_ report: Report, link: Int, now: Int64) {
-        bond.report(report.report, link: link, now: now)
+        let sample = now / millisecond - report.sentAt / millisecond - report.held / millisecond
+        addRoundTrip(max(0, sample) * 1000, link: link, now: now)
+        bond.take(report.report, link: link, now: now)
         if now - lastPolicy >= Self.policyInterval { choose(now) }
     }
 
@@ -66,7 +72,9 @@ struct BondSender: ~Copyable {
         let roundTrip = roundTrips[link]
         bond.observe(
             link,
-            .init(roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil, incomingLossPermille: 0, reports: reports))
+            .init(
+                roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil, incomingLossPermille: losses[link] * 1000,
+                reports: reports, takesCopies: reports))
     }
 
     // MARK: Per packet
@@ -76,9 +84,10 @@ struct BondSender: ~Copyable {
         _ tag: UInt32, bytes: Int, flow: UInt32, now: Int64, transmit: (_ tag: UInt32, _ link: Int) -> Void
     ) {
         bond.begin(now: now)
+        bond.sample(flow: flow, bytes: bytes)
         if queue.isEmpty {
             let link = bond.pick(bytes + Self.overhead)
-            if link >= 0 { return transmit(tag, link) }
+            if link >= 0 { return pass(tag, bytes, link, transmit) }
         }
         queue.enqueue(QueuedPacket(bytes: contents, count: bytes, tag: tag), flow: flow, now: now)
         while queue.takeDropped() != nil {}
@@ -91,9 +100,19 @@ struct BondSender: ~Copyable {
         while bond.openLinks != 0, let packet = queue.dequeue(now: now) {
             let link = bond.pick(Int(packet.count) + Self.overhead)
             guard link >= 0 else { break }
-            transmit(packet.tag, link)
+            pass(packet.tag, Int(packet.count), link, transmit)
         }
         while queue.takeDropped() != nil {}
+    }
+
+    /// Sends a packet on its link, and copies of it on those that are on trial.
+    private mutating func pass(
+        _ tag: UInt32, _ bytes: Int, _ link: Int, _ transmit: (_ tag: UInt32, _ link: Int) -> Void
+    ) {
+        transmit(tag, link)
+        let copies = bond.copyLinks & ~(1 << UInt32(link))
+        bond.charge(copies, bytes + Self.overhead)
+        for other in roundTrips.indices where copies & 1 << UInt32(other) != 0 { transmit(tag, other) }
     }
 
     /// When a pace opens for what waits.

@@ -11,8 +11,8 @@ struct Report {
 
 /// TCP through a bond of emulated lines, in virtual time: minutes of traffic in seconds, the same for the same seed.
 ///
-/// Data goes one way. Reports return over their own lines, acknowledgements over the line with the least delay, or, from a
-/// stock peer, over each line in turn with the echo of a timestamp; nothing on the way back waits or is lost. Handshakes and
+/// Data goes one way. Acknowledgements return over the line with the least delay, reports over their own lines, and the
+/// echoes of a stock peer, with an acknowledgement now and then, over each line in turn; nothing on the way back waits or is lost. Handshakes and
 /// failures are not simulated: links are up.
 public struct BondSimulation {
     /// Who receives.
@@ -97,11 +97,11 @@ private struct BondRun: ~Copyable {
         self.plan = plan
         linkSequences = Array(repeating: 1, count: plan.lines.count)
         if case .stock(let reorder) = plan.peer {
-            stockOrder = StockOrder(size: reorder)
-            sender = BondSender(links: plan.lines.count, reports: false)
+            stockOrder = StockOrder(size: reorder, slowest: Int64(plan.lines.map(\.delay).max() ?? 0))
+            sender = BondSender(losses: plan.lines.map(\.loss), reports: false)
         } else {
             stockOrder = nil
-            sender = BondSender(links: plan.lines.count, reports: true)
+            sender = BondSender(losses: plan.lines.map(\.loss), reports: true)
         }
         flows = Array(repeating: SimulatedFlow(), count: plan.flows)
         receivers = Array(repeating: Receiver(), count: plan.lines.count)
@@ -171,9 +171,6 @@ private struct BondRun: ~Copyable {
         case .echo(let link, let sentAt):
             sender.addRoundTrip(max(0, now / millisecond - sentAt / millisecond) * 1000, link: link, now: now)
         case .report(let link, let report):
-            // The wire's clock counts milliseconds.
-            let sample = now / millisecond - report.sentAt / millisecond - report.held / millisecond
-            sender.addRoundTrip(max(0, sample) * 1000, link: link, now: now)
             sender.take(report, link: link, now: now)
             resequencer.holdTime = sender.holdTime
         }
@@ -194,7 +191,7 @@ private struct BondRun: ~Copyable {
                 sender.send(tag, bytes: Self.packetSize, flow: UInt32(flow) &* 0x9e37_79b9, now: now) {
                     sent.append(($0, $1))
                 }
-                for (tag, link) in sent { transmit(tag, link) }
+                transmit(sent)
             }
         }
     }
@@ -202,18 +199,26 @@ private struct BondRun: ~Copyable {
     private mutating func drain() {
         var sent: [(UInt32, Int)] = []
         sender.drain(now: now) { sent.append(($0, $1)) }
-        for (tag, link) in sent { transmit(tag, link) }
+        transmit(sent)
     }
 
-    private mutating func transmit(_ tag: UInt32, _ link: Int) {
-        let index = Int(tag)
-        let datagram = Datagram(
-            packet: packets[index], dataSequence: dataSequence, linkSequence: linkSequences[link], sentAt: now)
-        freePackets.append(index)
-        dataSequence += 1
-        linkSequences[link] += 1
-        // 28 bytes of IP and UDP around it.
-        _ = paths[link].offer(datagram, bytes: Self.packetSize + BondSender.overhead + 28, at: UInt64(now))
+    /// Packets and their copies, which follow them.
+    private mutating func transmit(_ sent: [(tag: UInt32, link: Int)]) {
+        var previous: UInt32?
+        for (tag, link) in sent {
+            if tag != previous {
+                if let previous { freePackets.append(Int(previous)) }
+                dataSequence += 1
+            }
+            previous = tag
+            let datagram = Datagram(
+                packet: packets[Int(tag)], dataSequence: dataSequence - 1, linkSequence: linkSequences[link],
+                sentAt: now)
+            linkSequences[link] += 1
+            // 28 bytes of IP and UDP around it.
+            _ = paths[link].offer(datagram, bytes: Self.packetSize + BondSender.overhead + 28, at: UInt64(now))
+        }
+        if let previous { freePackets.append(Int(previous)) }
     }
 
     /// What the queue drops keeps its number for good.
@@ -237,6 +242,7 @@ private struct BondRun: ~Copyable {
 
     /// Packets that wait in the resequencer, by data_seq.
     private var waiting: [UInt64: Packet] = [:]
+    private var copies = CopyFilter()
 
     private mutating func receive(_ datagram: Datagram, _ link: Int) {
         receivers[link].lastSentAt = datagram.sentAt
@@ -248,6 +254,7 @@ private struct BondRun: ~Copyable {
             wantsReport: true, now: now)
         let place = Self.place(datagram.dataSequence)
         let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
+        guard !copies.isCopy(datagram.dataSequence) else { return }
         waiting[datagram.dataSequence] = datagram.packet
         guard stockOrder == nil else {
             for sequence in stockOrder?.insert(datagram.dataSequence, now: now) ?? [] { deliver(sequence) }
@@ -271,21 +278,19 @@ private struct BondRun: ~Copyable {
 
     private mutating func deliver(_ sequence: UInt64) {
         guard let packet = waiting.removeValue(forKey: sequence) else { return }
-        var delay = acknowledgementDelay
         if stockOrder != nil {
             let link = nextAcknowledger
             nextAcknowledger = (link + 1) % receivers.count
-            delay = Int64(plan.lines[link].delay)
             if receivers[link].owesEcho {
                 receivers[link].owesEcho = false
                 // Advanced by the time for which it was held.
                 let held = now / millisecond - receivers[link].lastArrival / millisecond
                 let sentAt = receivers[link].lastSentAt + held * millisecond
-                events.insert(.echo(link: link, sentAt: sentAt), at: now + delay)
+                events.insert(.echo(link: link, sentAt: sentAt), at: now + Int64(plan.lines[link].delay))
             }
         }
         events.insert(
-            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission), at: now + delay
+            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission), at: now + acknowledgementDelay
         )
     }
 

@@ -8,10 +8,13 @@ struct StockOrder {
     private var held: Set<UInt64> = []
     private(set) var deadline = Int64.max
 
-    /// Without measurements: 2.2 times what a round trip may take here.
-    private static let patience = 200 * millisecond
+    private let patience: Int64
 
-    init(size: Int) { self.size = UInt64(max(0, size)) }
+    /// `slowest`: one-way delay of the slowest line. Stock waits for 2.2 times a round trip and four times its variation.
+    init(size: Int, slowest: Int64) {
+        self.size = UInt64(max(0, size))
+        patience = (2 * slowest + 10 * millisecond) * 22 / 10
+    }
 
     /// What is delivered when `sequence` arrives, in this order.
     mutating func insert(_ sequence: UInt64, now: Int64) -> [UInt64] {
@@ -23,7 +26,7 @@ struct StockOrder {
             released.append(expected)
             expected += 1
         }
-        deadline = held.isEmpty ? .max : now + Self.patience
+        deadline = held.isEmpty ? .max : now + patience
         return released
     }
 
