@@ -151,7 +151,7 @@ actor TunnelDirectory {
         switch notice {
         case .assigned(let id, let generation, let slot, let linkSlots):
             guard entries[id] != nil else { return }
-            owners = owners.filter { $0.value != id }
+            if let old = entries[id]?.slot, owners[old] == id { owners[old] = nil }
             owners[slot] = id
             entries[id]?.slot = slot
             entries[id]?.linkSlots = Dictionary(linkSlots.map { ($0.link, $0.slot) }) { first, _ in first }
@@ -240,6 +240,7 @@ actor TunnelDirectory {
 
     private func forget(_ id: Int64) {
         guard let entry = entries.removeValue(forKey: id) else { return }
+        if let slot = entry.slot, owners[slot] == id { owners[slot] = nil }
         let now = Clock.wallMilliseconds()
         recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
         for link in entry.definition.links { known[entry.subject(link.name)] = nil }

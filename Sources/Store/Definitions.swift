@@ -139,12 +139,32 @@ extension Store {
     /// Throws everything that is wrong with the definition, alone and beside the others.
     private static func check(_ definition: TunnelDefinition, besides id: Int64?, _ db: Database) throws {
         var problems = definition.problems
-        let others = try DefinitionRows(db).load()
-        for other in others.tunnels where other.id != id { problems += definition.conflicts(with: [other.definition]) }
-        for other in others.rejected where other.id != id && other.name == definition.name.text {
-            problems.append(DefinitionError("name", "tunnel \(other.name) exists already"))
+        for rival in try rivals(of: definition, db) where rival != id {
+            let other = try DefinitionRows(db, id: rival).load()
+            problems += definition.conflicts(with: other.tunnels.map(\.definition))
+            for other in other.rejected where other.name == definition.name.text {
+                problems.append(DefinitionError("name", "tunnel \(other.name) exists already"))
+            }
         }
         if !problems.isEmpty { throw StoreError.refused(problems) }
+    }
+
+    /// The tunnels that a definition may not be possible beside, by name: only these are read, so that a tunnel among
+    /// thousands costs no more than one among few.
+    private static func rivals(of definition: TunnelDefinition, _ db: Database) throws -> [Int64] {
+        let ports = Set(definition.links.compactMap(\.bind.port)).sorted()
+        let marks = ports.map { _ in "?" }.joined(separator: ", ")
+        var arguments: StatementArguments = [definition.name.text, definition.interface.text]
+        arguments += StatementArguments(ports.map { Int64($0) })
+        return try Int64.fetchAll(
+            db,
+            sql: """
+                SELECT id FROM tunnels WHERE id IN (
+                    SELECT id FROM tunnels WHERE name = ?
+                    UNION SELECT id FROM tunnels WHERE interface = ?
+                    UNION SELECT tunnel_id FROM links WHERE bind_port IN (\(marks)))
+                ORDER BY name
+                """, arguments: arguments)
     }
 
     private static func version(of id: Int64, _ db: Database) throws -> Int64 {
