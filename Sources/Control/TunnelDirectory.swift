@@ -86,6 +86,7 @@ actor TunnelDirectory {
                 if let change { try store.record(change, from: entry.definition, to: nil) }
             }
         }
+        if !dryRun { try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) }) }
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
             case nil: report.added.append(tunnel.definition.name.text)
@@ -194,15 +195,22 @@ actor TunnelDirectory {
         do { return try store.interfaces() } catch { throw DefinitionError("", error.description) }
     }
 
+    /// Of tunnels that were renamed with SQL.
+    private func renameHistory(of tunnels: [StoredTunnel]) throws(StoreError) {
+        var renames: [(from: String, to: String)] = []
+        for tunnel in tunnels {
+            guard let old = entries[tunnel.id]?.definition.name, old != tunnel.definition.name else { continue }
+            renames.append((old.text, tunnel.definition.name.text))
+        }
+        if !renames.isEmpty { try store.renameHistory(renames) }
+    }
+
     private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {
         var stored = stored
         let old = entries[stored.id]
         if let old, old.definition != stored.definition, stored.version <= old.stored.version {
             // Back from a backup: a generation is never used again for something else.
             stored.version = try store.raiseVersion(of: stored.id, above: old.stored.version)
-        }
-        if let old, old.definition.name != stored.definition.name {
-            try store.renameHistory(from: old.definition.name.text, to: stored.definition.name.text)
         }
         var entry = old ?? TunnelEntry(stored: stored)
         let isSame = old?.definition == stored.definition
@@ -262,6 +270,7 @@ actor TunnelDirectory {
     private func remember(_ old: TunnelDefinition?, becomes entry: TunnelEntry) {
         let now = Clock.wallMilliseconds()
         let new = entry.definition
+        if let old, old.name != new.name { recorder.rename(old.name.text, to: new.name.text) }
         var events: [HistoryEvent] = []
         for link in old?.links ?? [] where !new.links.contains(where: { $0.name == link.name }) {
             let subject = entry.subject(link.name)

@@ -69,7 +69,7 @@ extension Store {
             try Self.updateTunnel(tunnel.id, tunnel.definition, db)
             try Self.replaceParts(of: tunnel.id, tunnel.definition, db)
             if tunnel.definition.name != before.name {
-                try Self.renameSeries(from: before.name.text, to: tunnel.definition.name.text, db)
+                try Self.renameSeries([(before.name.text, tunnel.definition.name.text)], db)
             }
             let entry = try Self.record(
                 change, tunnel: tunnel.definition.name.text, from: before, to: tunnel.definition, db)
@@ -102,9 +102,9 @@ extension Store {
         return id
     }
 
-    /// A tunnel was renamed with SQL: its history follows.
-    public func renameHistory(from old: String, to new: String) throws(StoreError) {
-        try write { try Self.renameSeries(from: old, to: new, $0) }
+    /// Tunnels were renamed with SQL: their history follows.
+    public func renameHistory(_ renames: [(from: String, to: String)]) throws(StoreError) {
+        try write { try Self.renameSeries(renames, $0) }
     }
 
     /// What would keep `definition` from being stored; `id` is its own, if it has one.
