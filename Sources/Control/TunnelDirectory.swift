@@ -110,7 +110,10 @@ actor TunnelDirectory {
     func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
-            definition = try wanted.newTunnel(interfaces: try interfaces())
+            // Those in use matter to who has to choose one; who names one is told by the check.
+            var taken: Set<String> = []
+            if case .set = wanted.interface {} else { taken = try interfaces() }
+            definition = try wanted.newTunnel(interfaces: taken)
         } catch {
             throw .refused([error])
         }
