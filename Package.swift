@@ -188,6 +188,7 @@ let package = Package(
             dependencies: [
                 "AdminAPI", "TunnelModel", "mlvpn-admin",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "NIOCore", package: "swift-nio"),
             ], swiftSettings: settings),
         // Whole processes, in network namespaces.
         .testTarget(

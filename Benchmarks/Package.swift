@@ -30,10 +30,20 @@ let package = Package(
         .target(name: "CAllocations"),
         .executableTarget(name: "netns-throughput", dependencies: programDependencies, swiftSettings: settings),
         .executableTarget(name: "bonding", dependencies: programDependencies, swiftSettings: settings),
+        // Customers of the stock protocol, simulated.
+        .target(
+            name: "StockClients", dependencies: [.product(name: "DataPlane", package: "mlvpn-concentrator")],
+            swiftSettings: settings),
         .executableTarget(
             name: "scale",
-            dependencies: programDependencies + [.product(name: "DataPlane", package: "mlvpn-concentrator")],
-            swiftSettings: settings),
+            dependencies: programDependencies + [
+                "StockClients", .product(name: "DataPlane", package: "mlvpn-concentrator"),
+            ], swiftSettings: settings),
+        .executableTarget(
+            name: "operation",
+            dependencies: programDependencies + [
+                "StockClients", .product(name: "DataPlane", package: "mlvpn-concentrator"),
+            ], swiftSettings: settings),
         .executableTarget(
             name: "data-plane",
             dependencies: [

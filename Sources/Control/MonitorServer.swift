@@ -1,4 +1,5 @@
 import Glibc
+import LinuxSystem
 import Logging
 import NIOCore
 import NIOPosix
@@ -61,7 +62,7 @@ final class MonitorServer: Sendable {
         if let unixPath { unlink(unixPath) }
     }
 
-    private static func userName() -> String { "user \(getuid())" }
+    private static func userName() -> String { Account.name(of: getuid()) ?? "user \(getuid())" }
 }
 
 /// One connection of a monitoring socket.

@@ -45,6 +45,15 @@ actor Recorder {
         }
     }
 
+    /// What waits is of a tunnel that has another name now; its history has been renamed.
+    nonisolated func rename(_ old: String, to new: String) {
+        pending.withLock { pending in
+            for index in pending.events.indices where pending.events[index].subject.tunnel == old {
+                pending.events[index].subject.tunnel = new
+            }
+        }
+    }
+
     /// Writes the batch. What cannot be written now is kept for the next time.
     ///
     /// - Returns: whether the data plane fell silent: nothing is known of any link now.

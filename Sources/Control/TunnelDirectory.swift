@@ -86,6 +86,7 @@ actor TunnelDirectory {
                 if let change { try store.record(change, from: entry.definition, to: nil) }
             }
         }
+        if !dryRun { try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) }) }
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
             case nil: report.added.append(tunnel.definition.name.text)
@@ -109,7 +110,10 @@ actor TunnelDirectory {
     func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
-            definition = try wanted.newTunnel(interfaces: try interfaces())
+            // Those in use matter to who has to choose one; who names one is told by the check.
+            var taken: Set<String> = []
+            if case .set = wanted.interface {} else { taken = try interfaces() }
+            definition = try wanted.newTunnel(interfaces: taken)
         } catch {
             throw .refused([error])
         }
@@ -151,7 +155,7 @@ actor TunnelDirectory {
         switch notice {
         case .assigned(let id, let generation, let slot, let linkSlots):
             guard entries[id] != nil else { return }
-            owners = owners.filter { $0.value != id }
+            if let old = entries[id]?.slot, owners[old] == id { owners[old] = nil }
             owners[slot] = id
             entries[id]?.slot = slot
             entries[id]?.linkSlots = Dictionary(linkSlots.map { ($0.link, $0.slot) }) { first, _ in first }
@@ -194,15 +198,22 @@ actor TunnelDirectory {
         do { return try store.interfaces() } catch { throw DefinitionError("", error.description) }
     }
 
+    /// Of tunnels that were renamed with SQL.
+    private func renameHistory(of tunnels: [StoredTunnel]) throws(StoreError) {
+        var renames: [(from: String, to: String)] = []
+        for tunnel in tunnels {
+            guard let old = entries[tunnel.id]?.definition.name, old != tunnel.definition.name else { continue }
+            renames.append((old.text, tunnel.definition.name.text))
+        }
+        if !renames.isEmpty { try store.renameHistory(renames) }
+    }
+
     private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {
         var stored = stored
         let old = entries[stored.id]
         if let old, old.definition != stored.definition, stored.version <= old.stored.version {
             // Back from a backup: a generation is never used again for something else.
             stored.version = try store.raiseVersion(of: stored.id, above: old.stored.version)
-        }
-        if let old, old.definition.name != stored.definition.name {
-            try store.renameHistory(from: old.definition.name.text, to: stored.definition.name.text)
         }
         var entry = old ?? TunnelEntry(stored: stored)
         let isSame = old?.definition == stored.definition
@@ -240,6 +251,7 @@ actor TunnelDirectory {
 
     private func forget(_ id: Int64) {
         guard let entry = entries.removeValue(forKey: id) else { return }
+        if let slot = entry.slot, owners[slot] == id { owners[slot] = nil }
         let now = Clock.wallMilliseconds()
         recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
         for link in entry.definition.links { known[entry.subject(link.name)] = nil }
@@ -261,6 +273,7 @@ actor TunnelDirectory {
     private func remember(_ old: TunnelDefinition?, becomes entry: TunnelEntry) {
         let now = Clock.wallMilliseconds()
         let new = entry.definition
+        if let old, old.name != new.name { recorder.rename(old.name.text, to: new.name.text) }
         var events: [HistoryEvent] = []
         for link in old?.links ?? [] where !new.links.contains(where: { $0.name == link.name }) {
             let subject = entry.subject(link.name)

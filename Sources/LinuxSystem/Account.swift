@@ -26,6 +26,17 @@ public struct Account: Equatable, Sendable {
             home: entry.pointee.pw_dir.map { String(cString: $0) } ?? "/")
     }
 
+    /// The name of a user; nil when there is none with this number. From any thread.
+    public static func name(of userID: uid_t) -> String? {
+        withUnsafeTemporaryAllocation(of: CChar.self, capacity: 16384) { buffer in
+            guard let base = buffer.baseAddress else { return nil }
+            var entry = passwd()
+            var found: UnsafeMutablePointer<passwd>?
+            guard getpwuid_r(userID, &entry, base, buffer.count, &found) == 0, found != nil else { return nil }
+            return entry.pw_name.map { String(cString: $0) }
+        }
+    }
+
     /// The number of a group, nil when there is no such group.
     public static func groupID(named name: String) -> gid_t? { getgrnam(name)?.pointee.gr_gid }
 }

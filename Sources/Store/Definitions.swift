@@ -69,7 +69,7 @@ extension Store {
             try Self.updateTunnel(tunnel.id, tunnel.definition, db)
             try Self.replaceParts(of: tunnel.id, tunnel.definition, db)
             if tunnel.definition.name != before.name {
-                try Self.renameSeries(from: before.name.text, to: tunnel.definition.name.text, db)
+                try Self.renameSeries([(before.name.text, tunnel.definition.name.text)], db)
             }
             let entry = try Self.record(
                 change, tunnel: tunnel.definition.name.text, from: before, to: tunnel.definition, db)
@@ -102,9 +102,9 @@ extension Store {
         return id
     }
 
-    /// A tunnel was renamed with SQL: its history follows.
-    public func renameHistory(from old: String, to new: String) throws(StoreError) {
-        try write { try Self.renameSeries(from: old, to: new, $0) }
+    /// Tunnels were renamed with SQL: their history follows.
+    public func renameHistory(_ renames: [(from: String, to: String)]) throws(StoreError) {
+        try write { try Self.renameSeries(renames, $0) }
     }
 
     /// What would keep `definition` from being stored; `id` is its own, if it has one.
@@ -139,12 +139,32 @@ extension Store {
     /// Throws everything that is wrong with the definition, alone and beside the others.
     private static func check(_ definition: TunnelDefinition, besides id: Int64?, _ db: Database) throws {
         var problems = definition.problems
-        let others = try DefinitionRows(db).load()
-        for other in others.tunnels where other.id != id { problems += definition.conflicts(with: [other.definition]) }
-        for other in others.rejected where other.id != id && other.name == definition.name.text {
-            problems.append(DefinitionError("name", "tunnel \(other.name) exists already"))
+        for rival in try rivals(of: definition, db) where rival != id {
+            let other = try DefinitionRows(db, id: rival).load()
+            problems += definition.conflicts(with: other.tunnels.map(\.definition))
+            for other in other.rejected where other.name == definition.name.text {
+                problems.append(DefinitionError("name", "tunnel \(other.name) exists already"))
+            }
         }
         if !problems.isEmpty { throw StoreError.refused(problems) }
+    }
+
+    /// The tunnels that a definition may not be possible beside, by name: only these are read, so that a tunnel among
+    /// thousands costs no more than one among few.
+    private static func rivals(of definition: TunnelDefinition, _ db: Database) throws -> [Int64] {
+        let ports = Set(definition.links.compactMap(\.bind.port)).sorted()
+        let marks = ports.map { _ in "?" }.joined(separator: ", ")
+        var arguments: StatementArguments = [definition.name.text, definition.interface.text]
+        arguments += StatementArguments(ports.map { Int64($0) })
+        return try Int64.fetchAll(
+            db,
+            sql: """
+                SELECT id FROM tunnels WHERE id IN (
+                    SELECT id FROM tunnels WHERE name = ?
+                    UNION SELECT id FROM tunnels WHERE interface = ?
+                    UNION SELECT tunnel_id FROM links WHERE bind_port IN (\(marks)))
+                ORDER BY name
+                """, arguments: arguments)
     }
 
     private static func version(of id: Int64, _ db: Database) throws -> Int64 {

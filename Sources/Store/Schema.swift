@@ -7,6 +7,7 @@ enum Schema {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("0001-definitions", embedded: PackageResources._001_definitions_sql)
         migrator.registerMigration("0002-history", embedded: PackageResources._002_history_sql)
+        migrator.registerMigration("0003-ports", embedded: PackageResources._003_ports_sql)
         return migrator
     }
 

@@ -122,9 +122,17 @@ struct Series {
 }
 
 extension Store {
-    /// A renamed tunnel keeps its history, under its new name.
-    static func renameSeries(from old: String, to new: String, _ db: Database) throws {
-        try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: [new, old])
+    /// Renamed tunnels keep their history, each under its new name; two may have changed names with each other.
+    static func renameSeries(_ renames: [(from: String, to: String)], _ db: Database) throws {
+        // By way of names that no tunnel can have.
+        for (old, _) in renames {
+            try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: ["/\(old)", old])
+        }
+        for (old, new) in renames {
+            // What is in use there is of no tunnel: it was recorded after that had gone or had been renamed.
+            try retireTunnel(new, at: wallClockMilliseconds(), db)
+            try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: [new, "/\(old)"])
+        }
     }
 
     /// A removed tunnel keeps its history under its last name.

@@ -89,13 +89,22 @@ struct APIClient: Sendable {
                             headers: headers)))
                 try await send(outbound)
                 try await outbound.write(.end(nil))
-            } catch let error as IOError where error.errnoCode == EPIPE || error.errnoCode == ECONNRESET {
-                // The daemon may have answered, a refusal most likely, before it had read everything.
+            } catch let error where Self.isClosedByPeer(error) {
+                // The daemon may have answered, and closed, before it had read everything, a refusal most likely, or
+                // before we had said that this is the end of a body whose length it knew.
             }
             var body = Body(parts: inbound.makeAsyncIterator())
             let status = try await body.status()
             if (200..<300).contains(status) { return try await receive(&body) }
             throw try await Self.problem(&body, status)
+        }
+    }
+
+    private static func isClosedByPeer(_ error: any Error) -> Bool {
+        switch error {
+        case let error as IOError: error.errnoCode == EPIPE || error.errnoCode == ECONNRESET
+        case ChannelError.ioOnClosedChannel, ChannelError.outputClosed: true
+        default: error is NIOAsyncWriterError
         }
     }
 

@@ -1,5 +1,6 @@
 import AdminAPI
 import HTTPTypes
+import LinuxSystem
 import ProcessChannel
 import Store
 import Testing
@@ -184,6 +185,20 @@ import TunnelModel
         // The one that cannot be run is told of, and what ran before goes on.
         let status = try await control.send(.get, "/v1/status?tunnel=other")
         #expect(status.text.contains("10.0.0.300"))
+    }
+
+    @Test func aNameMayBeGivenAndTakenBackAtOnceAndNoHistoryStaysUnderIt() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        for (old, new) in [("acme", "other"), ("other", "acme"), ("second", "other"), ("other", "second")] {
+            let answer = try await control.send(.patch, "/v1/tunnels/\(old)", #"{"name": "\#(new)"}"#)
+            #expect(answer.status == 200, "\(answer.text)")
+            // What happened last was not recorded yet when the name was taken back.
+            if new != "other" { await control.directory.tick(now: Clock.wallMilliseconds()) }
+        }
+        let names = try control.store.query("SELECT DISTINCT tunnel FROM link_uptime_daily ORDER BY tunnel").rows
+        #expect(names == [[.text("acme")], [.text("second")]])
     }
 
     @Test func aCaptureIsAPcapFile() async throws {

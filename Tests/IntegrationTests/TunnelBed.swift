@@ -86,16 +86,17 @@ final class TunnelBed {
     /// Starts a customer's `mlvpn -c`.
     ///
     /// - Parameters:
+    ///   - interface: its device.
     ///   - general: further lines of the section general.
     ///   - link: the section of the link on a wire, without its name; nil for the usual.
     func startClient(
         _ name: String, in customer: NetworkNamespace, wires: [Int], address: String = "10.78.0.2/24",
-        general: String = "", link: ((Int) -> String)? = nil
+        interface: String = "mlvpn0", general: String = "", link: ((Int) -> String)? = nil
     ) throws -> RunningProcess {
         var text = """
             [general]
             mode = "client"
-            interface_name = "mlvpn0"
+            interface_name = "\(interface)"
             password = "\(TunnelBed.password)"
             ip4 = "\(address)"
             timeout = 5

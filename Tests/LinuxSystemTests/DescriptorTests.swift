@@ -14,6 +14,11 @@ struct DescriptorTests {
         #expect(SystemError(EPERM, "bind").description == "cannot bind: Operation not permitted")
     }
 
+    @Test func usersAreCalledByTheirNames() {
+        #expect(Account.name(of: 0) == "root")
+        #expect(Account.name(of: 4_000_000_000) == nil)
+    }
+
     @Test func aNegativeResultOfTheShimBecomesAnError() throws {
         #expect(throws: SystemError(EAGAIN, "read")) { try checked(-EAGAIN, "read") }
         #expect(try checked(7, "read") == 7)

@@ -252,6 +252,35 @@ import TunnelModel
         #expect(audit.allSatisfy { $0.tunnel == "acme" && $0.at > 0 })
     }
 
+    /// What a tunnel costs must not grow with those that are there: thousands are imported one after the other.
+    @Test func amongManyATunnelIsAddedAndChangedAsFastAsAmongFew() throws {
+        func median(_ body: (Int) throws -> Void) rethrows -> Duration {
+            try (0..<15).map { number in try ContinuousClock().measure { try body(number) } }.sorted()[7]
+        }
+        func measure(from first: Int) throws -> (add: Duration, change: Duration) {
+            let add = try median { number in
+                try store.add(try makeTunnel("t\(first + number)", port: UInt16(first + number)), by: byTest)
+            }
+            let change = try median { number in
+                _ = try store.change("t\(first)", by: byTest) { $0.timeout = 10 + number }
+            }
+            return (add, change)
+        }
+        let few = try measure(from: 2000)
+        try store.pool.write { db in
+            for number in 3000..<4500 {
+                let tunnel = try makeTunnel("t\(number)", port: UInt16(number))
+                try Store.insertTunnel(tunnel, db)
+                try Store.replaceParts(of: db.lastInsertedRowID, tunnel, db)
+            }
+        }
+        let many = try measure(from: 5000)
+        #expect(many.add < few.add * 4, "\(few.add), then \(many.add)")
+        #expect(many.change < few.change * 4, "\(few.change), then \(many.change)")
+        // Quick, and not blind.
+        #expect(refusal { try store.add(try makeTunnel("last", port: 4000), by: byTest) }.count == 1)
+    }
+
     private func refusal(_ body: () throws -> Void) -> [String] {
         guard case .refused(let problems)? = failure(body) else { return [] }
         return problems.map(\.description)

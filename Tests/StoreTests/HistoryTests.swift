@@ -173,6 +173,29 @@ extension Store {
         #expect(try store.rows("SELECT count(*) FROM intervals WHERE ended_at IS NULL") == [[.integer(0)]])
     }
 
+    @Test func whatIsRecordedLateUnderAnOldNameKeepsNoOtherTunnelFromIt() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        _ = try store.change("acme", by: byTest) { $0.name = try name("zenith") }
+        try record([define(adsl, 11)], at: 11)
+        _ = try store.change("zenith", by: byTest) { $0.name = try name("acme") }
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        #expect(try store.rows("SELECT tunnel, link FROM link_outages") == [[.text("acme"), .text("adsl1")]])
+    }
+
+    @Test func tunnelsThatChangeNamesTakeTheirHistoryAlong() throws {
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([define(adsl), define(other), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        try store.renameHistory([("acme", "second"), ("second", "acme")])
+        try record([change(LinkSubject(tunnel: "second", link: "adsl1"), 30, .down, .up)], at: 30)
+        try store.setClock(now: noon + 40_000)
+        #expect(
+            try store.rows("SELECT tunnel, seconds FROM link_outages WHERE seconds > 5")
+                == [[.text("second"), .real(10)]])
+        #expect(try store.rows("SELECT count(*) FROM series WHERE retired_at IS NOT NULL") == [[.integer(0)]])
+    }
+
     @Test func aClockThatIsSetBackMakesNoNegativeInterval() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 4000, .up, .down, heard: 4000)], at: 4000)

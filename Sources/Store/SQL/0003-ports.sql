@@ -1,0 +1,1 @@
+../../../db/migrations/0003-ports.sql
