@@ -290,7 +290,8 @@ private struct BondRun: ~Copyable {
             }
         }
         events.insert(
-            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission), at: now + acknowledgementDelay
+            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission),
+            at: now + acknowledgementDelay
         )
     }
 
