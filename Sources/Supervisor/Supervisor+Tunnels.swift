@@ -174,7 +174,9 @@ extension Supervisor {
             tunnel.sockets[link] = socket
             tell(tunnel, link, socket)
         case .resolved(let generation, let link, let addresses):
-            guard generation == tunnel.generation, tunnel.linkSlots[link] != nil else { return }
+            guard let remote = tunnel.sent[generation]?.remote(of: link), remote == tunnel.definition.remote(of: link),
+                tunnel.linkSlots[link] != nil
+            else { return }
             tell(tunnel)
             tunnel.addresses[link] = addresses
             tell(tunnel, link, addresses)
@@ -191,4 +193,5 @@ extension Supervisor {
 
 extension TunnelDefinition {
     fileprivate func bind(of link: LinkName) -> BindAddress? { links.first { $0.name == link }?.bind }
+    fileprivate func remote(of link: LinkName) -> HostPort? { links.first { $0.name == link }?.remote }
 }
