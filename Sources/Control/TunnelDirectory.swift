@@ -133,10 +133,17 @@ actor TunnelDirectory {
     ) async throws(StoreError) -> StoredTunnel {
         let interfaces = try store.interfaces()
         var compiled: CompiledTunnel?
-        let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
-            try edit(&definition, interfaces)
-            compiled = try CompiledTunnel(compiling: definition)
+        var renames = Renames()
+        let stored = try recorder.renaming { () throws(StoreError) in
+            let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
+                let old = definition.name
+                try edit(&definition, interfaces)
+                compiled = try CompiledTunnel(compiling: definition)
+                if definition.name != old { renames = Renames([(old.text, definition.name.text)]) }
+            }
+            return (stored, renames)
         }
+        follow(renames)
         if let compiled { try await applyAndWait(stored, compiled) }
         return stored
     }
@@ -202,7 +209,20 @@ actor TunnelDirectory {
             guard let old = entries[tunnel.id]?.definition.name, old != tunnel.definition.name else { continue }
             renames.append((old.text, tunnel.definition.name.text))
         }
-        if !renames.isEmpty { try store.renameHistory(renames) }
+        if renames.isEmpty { return }
+        let all = Renames(renames)
+        try recorder.renaming { () throws(StoreError) in
+            try store.renameHistory(renames)
+            return ((), all)
+        }
+        follow(all)
+    }
+
+    /// What is known by name, after tunnels were renamed.
+    private func follow(_ renames: Renames) {
+        if renames.isEmpty { return }
+        renames.apply(to: &known)
+        renames.apply(to: &samples)
     }
 
     private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {
@@ -270,7 +290,6 @@ actor TunnelDirectory {
     private func remember(_ old: TunnelDefinition?, becomes entry: TunnelEntry) {
         let now = Clock.wallMilliseconds()
         let new = entry.definition
-        if let old, old.name != new.name { recorder.rename(old.name.text, to: new.name.text) }
         var events: [HistoryEvent] = []
         for link in old?.links ?? [] where !new.links.contains(where: { $0.name == link.name }) {
             let subject = entry.subject(link.name)
@@ -279,9 +298,6 @@ actor TunnelDirectory {
         }
         for link in new.links {
             let subject = entry.subject(link.name)
-            if let old, old.name != new.name {
-                known[subject] = known.removeValue(forKey: LinkSubject(tunnel: old.name.text, link: link.name.text))
-            }
             let grace = Int64(new.timeout(of: link)) * 1000
             events.append(HistoryEvent(subject, at: now, new.enabled ? .defined(grace: grace) : .disabled))
             if !new.enabled { known[subject] = .unknown }

@@ -1,0 +1,82 @@
+import AdminAPI
+import Foundation
+import HTTPTypes
+import LinuxSystem
+import ProcessChannel
+import Store
+import Synchronization
+import Testing
+import TunnelModel
+
+@testable import Control
+
+/// What the engine shows, as history has it.
+@Suite struct RecordingTests {
+    private let start = Clock.wallMilliseconds()
+
+    /// A second of the daemon's, while the engine lives.
+    private func tick(_ control: Fixture, _ seconds: Int64, alive: Int64? = nil) async {
+        control.state.header.pointee.heartbeat = start + (alive ?? seconds) * 1000
+        await control.directory.tick(now: start + seconds * 1000)
+    }
+
+    private func show(_ control: Fixture, _ tunnel: String, _ state: LinkState) async throws {
+        for link in ["adsl", "lte"] {
+            try await control.show(tunnel, link) {
+                $0.state = state.rawValue
+                $0.since = start
+            }
+        }
+    }
+
+    private func openStates(_ control: Fixture, _ tunnel: String) throws -> [HistoryState] {
+        let states = try control.store.currentStates()
+        return ["adsl", "lte"].compactMap { states[LinkSubject(tunnel: tunnel, link: $0)] }
+    }
+
+    @Test(arguments: [false, true])
+    func aNameIsTakenFromARemovedTunnelAtOnceAndTheLinksAreUp(bySQL: Bool) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        for tunnel in ["acme", "second"] { try await show(control, tunnel, .up) }
+        await tick(control, 1)
+        #expect(try openStates(control, "acme") == [.up, .up])
+        if bySQL {
+            try sqlite(
+                control.store.path,
+                "DELETE FROM tunnels WHERE name = 'second'; UPDATE tunnels SET name = 'second' WHERE name = 'acme'")
+            let answer = try await control.send(.post, "/v1/reload")
+            #expect(answer.status == 200, "\(answer.text)")
+        } else {
+            #expect(try await control.send(.delete, "/v1/tunnels/second").status == 204)
+            #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"name": "second"}"#).status == 200)
+        }
+        for second in [2, 3, 60, 61] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "second") == [.up, .up])
+        #expect(try openStates(control, "acme").isEmpty)
+        #expect(try control.store.query("SELECT * FROM link_outages").rows.isEmpty)
+    }
+
+    @Test func tunnelsThatExchangeTheirNamesKeepTheirStates() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        try await show(control, "acme", .up)
+        for second in [1, 40] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "second") == [.down, .down])
+        try sqlite(
+            control.store.path,
+            """
+            UPDATE tunnels SET name = 'x' WHERE name = 'acme'; UPDATE tunnels SET name = 'acme' WHERE name = 'second';
+            UPDATE tunnels SET name = 'second' WHERE name = 'x'
+            """)
+        #expect(try await control.send(.post, "/v1/reload").status == 200)
+        for second in [41, 42] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "second") == [.up, .up])
+        #expect(try openStates(control, "acme") == [.down, .down])
+        let changes = try control.store.query(
+            "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
+        #expect(changes.rows == [[.integer(4)]])
+    }
+}
