@@ -29,10 +29,13 @@ extension Supervisor {
     /// Once helper and engine have let go of a tunnel that is not wanted, nothing of it stays.
     func settle(_ tunnel: Tunnel) {
         guard tunnel.isAtRest, !isStopping else { return }
-        if tunnel.isWanted { return startHelper(of: tunnel) }
+        if tunnel.isWanted {
+            // After a helper that was stopped everything is made anew, so nothing may be held; one that died is resumed.
+            if tunnel.helperKnows == nil { tunnel.releaseAll() }
+            return startHelper(of: tunnel)
+        }
         tunnel.releaseAll()
-        for link in tunnel.problems.keys { report(id: tunnel.id, link, nil) }
-        tunnel.problems = [:]
+        forgetProblems(of: tunnel)
         guard tunnel.isRemoved else { return }
         for slot in tunnel.linkSlots.values { linkSlots.giveBack(slot) }
         tunnelSlots.giveBack(tunnel.slot)
@@ -40,6 +43,12 @@ extension Supervisor {
         tunnels[tunnel.id] = nil
         log.info("tunnel removed", metadata: ["tunnel": "\(tunnel.definition.name)"])
         control?.send(ControlNotice.removed(id: tunnel.id))
+    }
+
+    /// Whoever comes next tells its own.
+    private func forgetProblems(of tunnel: Tunnel) {
+        for link in tunnel.problems.keys { report(id: tunnel.id, link, nil) }
+        tunnel.problems = [:]
     }
 
     // MARK: Helpers
@@ -131,6 +140,7 @@ extension Supervisor {
         tunnel.helper = nil
         tunnel.isHelperStopping = false
         tunnel.sent = [:]
+        forgetProblems(of: tunnel)
         if wasExpected {
             // Its scripts have been told that all is down; whoever comes next begins anew.
             tunnel.helperKnows = nil
