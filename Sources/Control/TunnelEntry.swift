@@ -53,7 +53,7 @@ struct TunnelSnapshot: Sendable {
 }
 
 extension CompiledTunnel {
-    /// With its filters compiled, or everything that is wrong with them.
+    /// With its filters compiled, or everything that is wrong with them; small enough for the processes' messages.
     init(compiling definition: TunnelDefinition) throws(StoreError) {
         var programs: [[BPFInstruction]] = []
         var problems: [DefinitionError] = []
@@ -66,5 +66,6 @@ extension CompiledTunnel {
         }
         if !problems.isEmpty { throw .refused(problems) }
         self.init(definition: definition, filterPrograms: programs)
+        if let sizeProblem { throw .refused([sizeProblem]) }
     }
 }

@@ -109,6 +109,8 @@ extension Supervisor {
 
     /// A tunnel as it is to be from now on.
     func define(id: Int64, generation: UInt64, _ compiled: CompiledTunnel) {
+        // One that no message could hold would end every channel that it is to go through.
+        if let problem = compiled.sizeProblem { return report(id: id, nil, problem.description) }
         guard let tunnel = tunnels[id] ?? makeTunnel(id: id, generation: generation, compiled) else {
             report(id: id, nil, "all \(StateMap.tunnelCapacity) places for tunnels are taken; remove one")
             return
