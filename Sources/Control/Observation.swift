@@ -9,14 +9,17 @@ import TunnelModel
 
 extension TunnelDirectory {
     /// Reads the engine's events and hands them on.
-    func drainEngineEvents() {
+    func drainEngineEvents(now: Int64 = Clock.wallMilliseconds()) {
         let batch = state.events(after: eventsRead)
         eventsRead = batch.read
         if batch.lost > 0 {
             logger.warning("\(batch.lost) events of the engine were overwritten before they could be read")
         }
         var history: [HistoryEvent] = []
-        for event in batch.events {
+        for var event in batch.events {
+            // Nothing has happened before there were clocks, or after now, whatever the engine says.
+            event.time = min(max(event.time, 0), now)
+            event.lastHeard = min(max(event.lastHeard, 0), now)
             guard let (entry, link) = subject(of: event) else { continue }
             if let link { history += historyEvents(event, entry, link) }
             hub.publish(stateEvent(event, entry, link))
@@ -26,7 +29,7 @@ extension TunnelDirectory {
 
     /// Once a second: whatever the events did not tell is taken from the state map, and the batch is written.
     func tick(now: Int64) async {
-        drainEngineEvents()
+        drainEngineEvents(now: now)
         let alive = state.header.heartbeat
         if alive > 0, now - alive <= HistoryWriter.silence { reconcile(now: now) }
         if await recorder.flush(alive: alive, now: now) { known = known.mapValues { _ in .unknown } }
@@ -44,12 +47,13 @@ extension TunnelDirectory {
                 let before = known[subject] ?? .unknown
                 guard current.isUp || before.isUp, current != before else { continue }
                 let at = before == .unknown ? now : min(max(record.since, 0), now)
+                let lastHeard = record.lastHeard > 0 ? min(record.lastHeard, now) : nil
                 known[subject] = current
                 history.append(
                     HistoryEvent(
                         subject, at: at,
                         .changed(
-                            from: before, to: current, lastHeard: record.lastHeard > 0 ? record.lastHeard : nil,
+                            from: before, to: current, lastHeard: lastHeard,
                             reason: LinkReason(rawValue: record.reason)?.word ?? "")))
             }
         }

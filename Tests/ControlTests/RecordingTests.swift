@@ -79,4 +79,28 @@ import TunnelModel
             "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
         #expect(changes.rows == [[.integer(4)]])
     }
+
+    @Test(arguments: [Int64.max, Int64.min, -1]) func anImpossibleTimeOfTheEnginesIsNoTime(time: Int64) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let entry = try #require(await control.directory.entries.values.first)
+        let slot = try #require(entry.slot)
+        let reasons: [LinkReason] = [.reconfigured, .timeout, .none]
+        for (index, reason) in reasons.enumerated() {
+            var event = StateMap.Event()
+            event.number = UInt64(index) + 1
+            event.time = time
+            event.lastHeard = time
+            event.slot = slot
+            event.linkSlot = try #require(entry.linkSlots.values.min())
+            event.state = LinkState.down.rawValue
+            event.previousState = LinkState.up.rawValue
+            event.reason = reason.rawValue
+            control.state.event(event.number).pointee = event
+        }
+        control.state.header.pointee.eventCount = UInt64(reasons.count)
+        for second in [1, 2, 40] { await tick(control, Int64(second)) }
+        #expect(await control.directory.eventsRead == 3)
+        #expect(try control.store.query("SELECT * FROM state_changes WHERE at < 0 OR last_heard < 0").rows.isEmpty)
+    }
 }
