@@ -31,8 +31,26 @@ extension TunnelDirectory {
     func tick(now: Int64) async {
         drainEngineEvents(now: now)
         let alive = state.header.heartbeat
-        if alive > 0, now - alive <= HistoryWriter.silence { reconcile(now: now) }
-        if await recorder.flush(alive: alive, now: now) { known = known.mapValues { _ in .unknown } }
+        if HistoryWriter.isAlive(alive, now: now) {
+            if !hasSight { expectLinks(now: now) }
+            hasSight = true
+            reconcile(now: now)
+        }
+        if await recorder.flush(alive: alive, now: now) {
+            known = known.mapValues { _ in .unknown }
+            hasSight = false
+        }
+    }
+
+    /// After a time of which nothing is known: a link that is down says nothing of itself.
+    func expectLinks(now: Int64) {
+        for entry in entries.values where entry.definition.enabled {
+            recorder.append(
+                entry.definition.links.map { link in
+                    let grace = Int64(entry.definition.timeout(of: link)) * 1000
+                    return HistoryEvent(entry.subject(link.name), at: now, .defined(grace: grace))
+                })
+        }
     }
 
     /// A state that history does not have: its event was lost, or is of a time that nobody saw.

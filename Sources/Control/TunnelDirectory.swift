@@ -26,6 +26,8 @@ actor TunnelDirectory {
     var known: [LinkSubject: HistoryState] = [:]
     var samples: [LinkSubject: SampleSum] = [:]
     var eventsRead: UInt64 = 0
+    /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
+    var hasSight = true
     private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 
     init(

@@ -80,6 +80,20 @@ import TunnelModel
         #expect(changes.rows == [[.integer(4)]])
     }
 
+    @Test func whatWasDownIsDownAgainAfterATimeThatNobodySaw() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try await show(control, "acme", .down)
+        await tick(control, 2)
+        #expect(try openStates(control, "acme") == [.down, .down])
+        await tick(control, 20, alive: 3)
+        #expect(try openStates(control, "acme") == [.unknown, .unknown])
+        for second in [21, 52] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "acme") == [.down, .down])
+    }
+
     @Test(arguments: [Int64.max, Int64.min, -1]) func anImpossibleTimeOfTheEnginesIsNoTime(time: Int64) async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)

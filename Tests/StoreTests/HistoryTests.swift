@@ -129,6 +129,29 @@ extension Store {
             try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_daily") == [[.real(20), .real(43_280)]])
     }
 
+    @Test func noLinkIsDownBecauseNobodyRanIt() throws {
+        func silent(_ events: [HistoryEvent], at seconds: Int64, alive: Int64) throws {
+            try writer.record(
+                events, eventsRead: 0, alive: alive == 0 ? 0 : noon + alive * 1000, now: noon + seconds * 1000)
+        }
+        // The engine has not begun yet, then it is away.
+        try silent([define(adsl)], at: 0, alive: 0)
+        try silent([], at: 100, alive: 0)
+        try record([], at: 110)
+        try silent([], at: 130, alive: 111)
+        try silent([define(adsl, 200)], at: 200, alive: 111)
+        try store.setClock(now: noon + 200_000)
+        #expect(try store.rows("SELECT * FROM link_outages").isEmpty)
+        // From here on it has its time of grace.
+        try record([define(adsl, 300)], at: 300)
+        try record([], at: 329)
+        #expect(try store.rows("SELECT * FROM link_outages").isEmpty)
+        try record([], at: 331)
+        #expect(
+            try store.rows("SELECT started_at, reason FROM link_outages")
+                == [[.text("2024-03-10T12:05:30.000Z"), .text("never up")]])
+    }
+
     @Test func theTunnelIsUpWhileAnyLinkIs() throws {
         try record(
             [define(adsl), define(lte), change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
