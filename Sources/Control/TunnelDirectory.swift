@@ -22,6 +22,8 @@ actor TunnelDirectory {
     private var owners: [Slot: Int64] = [:]
     /// Rows that never made a tunnel.
     private(set) var rejected: [RejectedTunnel] = []
+    /// Those of them that the supervisor may be running, as they were defined before this process began.
+    private var kept: Set<Int64> = []
     /// The state that history has for a link.
     var known: [LinkSubject: HistoryState] = [:]
     var samples: [LinkSubject: SampleSum] = [:]
@@ -42,12 +44,14 @@ actor TunnelDirectory {
         self.send = send
     }
 
-    /// Reads every definition and sends it. What the supervisor runs beyond these, it ends.
+    /// Reads every definition and sends it. What the supervisor runs beyond these, it ends; a tunnel whose rows cannot be
+    /// run as they stand goes on as it was.
     func start(eventsRead: UInt64) throws(StoreError) {
         self.eventsRead = eventsRead
         known = try store.currentStates()
         let report = try reload(names: nil, dryRun: false)
-        send(.ready, [])
+        kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
+        send(.ready(kept: kept.sorted()), [])
         logger.notice(
             "definitions loaded", metadata: ["tunnels": "\(entries.count)", "rejected": "\(report.rejected.count)"])
     }
@@ -88,7 +92,10 @@ actor TunnelDirectory {
                 if let change { try store.record(change, from: entry.definition, to: nil) }
             }
         }
-        if !dryRun { try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) }) }
+        if !dryRun {
+            for id in kept.subtracting(present) { end(kept: id) }
+            try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) })
+        }
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
             case nil: report.added.append(tunnel.definition.name.text)
@@ -154,6 +161,13 @@ actor TunnelDirectory {
         let id = try store.remove(name, expectedVersion: expectedVersion, by: change)
         rejected.removeAll { $0.id == id }
         forget(id)
+        if kept.contains(id) { end(kept: id) }
+    }
+
+    /// A tunnel of which this process has no definition goes.
+    private func end(kept id: Int64) {
+        kept.remove(id)
+        if entries[id] == nil { send(.remove(id: id), []) }
     }
 
     /// What the supervisor says.
@@ -236,6 +250,7 @@ actor TunnelDirectory {
         }
         var entry = old ?? TunnelEntry(stored: stored)
         let isSame = old?.definition == stored.definition
+        kept.remove(stored.id)
         entry.stored = stored
         entry.rejected = []
         entry.linkProblems = entry.linkProblems.filter { name, _ in

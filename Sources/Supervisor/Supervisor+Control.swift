@@ -84,8 +84,12 @@ extension Supervisor {
                 return
             }
             remove(tunnel)
-        case .ready:
-            for tunnel in tunnels.values where tunnel.definedBy != controlStarts && !tunnel.isRemoved { remove(tunnel) }
+        case .ready(let kept):
+            let kept = Set(kept)
+            for tunnel in tunnels.values
+            where tunnel.definedBy != controlStarts && !tunnel.isRemoved && !kept.contains(tunnel.id) {
+                remove(tunnel)
+            }
             isControlReady = true
             log.info("control ready", metadata: ["tunnels": "\(tunnels.count)"])
             checkReady()

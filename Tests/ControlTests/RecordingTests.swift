@@ -117,4 +117,29 @@ import TunnelModel
         #expect(await control.directory.eventsRead == 3)
         #expect(try control.store.query("SELECT * FROM state_changes WHERE at < 0 OR last_heard < 0").rows.isEmpty)
     }
+
+    @Test func aTunnelWhoseRowsCannotBeRunIsKeptByTheNextControlUntilItIsRemoved() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("bad", port: 6080)
+        try await control.addTunnel("worse", port: 7080)
+        for name in ["bad", "worse"] {
+            try sqlite(control.store.path, "UPDATE tunnels SET ip4 = '10.0.0.300/24' WHERE name = '\(name)'")
+        }
+        let sent = Sent()
+        let next = control.successor { request in sent.requests.withLock { $0.append(request) } }
+        try await next.start(eventsRead: 0)
+        #expect(sent.requests.withLock { $0.last } == .ready(kept: [2, 3]))
+        try await next.remove("bad", expectedVersion: nil, by: Change(uid: 0, action: "remove"))
+        #expect(sent.requests.withLock { $0.last } == .remove(id: 2))
+        try sqlite(control.store.path, "DELETE FROM tunnels WHERE name = 'worse'")
+        _ = try await next.reload(names: nil, dryRun: true)
+        #expect(sent.requests.withLock { $0.last } == .remove(id: 2))
+        _ = try await next.reload(names: nil, dryRun: false)
+        #expect(sent.requests.withLock { $0.last } == .remove(id: 3))
+    }
+
+    private final class Sent: Sendable {
+        let requests = Mutex<[ControlRequest]>([])
+    }
 }

@@ -121,6 +121,26 @@ import TunnelTestKit
         }
     }
 
+    @Test func aTunnelWhoseRowsCannotBeRunOutlivesControl() throws {
+        try withTunnel { bed, customer in
+            try bed.rig.run([
+                "sqlite3", "\(bed.daemon.stateDirectory)/mlvpn.db",
+                "UPDATE tunnels SET ip4 = '10.0.0.300/24' WHERE name = 'acme'",
+            ])
+            let control = try bed.pid(of: "mlvpn-control")
+            kill(control, SIGKILL)
+            try waitUntil("another control", within: .seconds(20)) { () throws(RigError) -> Bool in
+                guard let next = try? bed.pid(of: "mlvpn-control"), next != control else { return false }
+                return try bed.rig.succeeds(bed.daemon.adminCommand + ["status"])
+            }
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(2))
+            try bed.daemon.admin("remove-tunnel", "acme")
+            try waitUntil("the device to be gone", within: .seconds(15)) { () throws(RigError) -> Bool in
+                try !bed.rig.run(["ip", "-br", "link"], in: bed.server).contains("mlacme")
+            }
+        }
+    }
+
     @Test func rowsEditedWithSQLAreAppliedByReloadAndBadOnesRefused() throws {
         try withTunnel { bed, customer in
             let database = "\(bed.daemon.stateDirectory)/mlvpn.db"
