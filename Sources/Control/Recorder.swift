@@ -65,6 +65,16 @@ actor Recorder {
         }
     }
 
+    /// Puts a backup in place of everything; what the data plane does from now on is recorded there.
+    func restore(from file: String, now: Int64) throws(StoreError) {
+        try writing.withLock { _ throws(StoreError) in
+            try store.restore(from: file)
+            // What waits is of the time before.
+            pending.withLock { $0.events = [] }
+            _ = try writer.begin(instance: instance, isRestored: true, now: now)
+        }
+    }
+
     /// Writes the batch. What cannot be written now is kept for the next time.
     ///
     /// - Returns: whether the data plane fell silent: nothing is known of any link now.

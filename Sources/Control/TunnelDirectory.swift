@@ -61,7 +61,10 @@ actor TunnelDirectory {
     /// - Parameter names: nil for all.
     ///
     /// - Parameter change: how what was changed in the database by other means is recorded; nil: not at all.
-    func reload(names: Set<String>?, dryRun: Bool, by change: Change? = nil) throws(StoreError) -> ReloadReport {
+    /// - Parameter isRestored: a backup was restored: its history has its tunnels' names already.
+    func reload(
+        names: Set<String>?, dryRun: Bool, by change: Change? = nil, isRestored: Bool = false
+    ) throws(StoreError) -> ReloadReport {
         let loaded = try store.definitions()
         var report = ReloadReport()
         var accepted: [(StoredTunnel, CompiledTunnel)] = []
@@ -94,7 +97,9 @@ actor TunnelDirectory {
         }
         if !dryRun {
             for id in kept.subtracting(present) { end(kept: id) }
-            try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) })
+            if !isRestored {
+                try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) })
+            }
         }
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
@@ -168,6 +173,16 @@ actor TunnelDirectory {
     private func end(kept id: Int64) {
         kept.remove(id)
         if entries[id] == nil { send(.remove(id: id), []) }
+    }
+
+    /// A backup was restored: what runs becomes what it defines, and of all links nothing is known but what is seen now.
+    func takeUpRestored(by change: Change) throws(StoreError) -> ReloadReport {
+        known = try store.currentStates()
+        samples = [:]
+        try store.record(change, of: "")
+        let report = try reload(names: nil, dryRun: false, isRestored: true)
+        expectLinks(now: Clock.wallMilliseconds())
+        return report
     }
 
     /// What the supervisor says.

@@ -84,10 +84,16 @@ final class Fixture: Sendable {
     func send(
         _ method: HTTPRequest.Method, _ path: String, _ body: String = "", headers: HTTPFields = [:]
     ) async throws -> Answer {
+        try await send(method, path, bytes: Array(body.utf8), headers: headers)
+    }
+
+    func send(
+        _ method: HTTPRequest.Method, _ path: String, bytes: [UInt8], headers: HTTPFields = [:]
+    ) async throws -> Answer {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let request = Request(
             head: HTTPRequest(method: method, scheme: nil, authority: nil, path: path, headerFields: headers),
-            body: RequestBody(buffer: ByteBuffer(string: body)))
+            body: RequestBody(buffer: ByteBuffer(bytes: bytes)))
         let context = APIContext(source: APIContext.Source(logger: logger, uid: 1000))
         let response: Response
         do { response = try await routes.responder().respond(to: request, context: context) } catch {

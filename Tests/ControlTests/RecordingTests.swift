@@ -94,6 +94,27 @@ import TunnelModel
         #expect(try openStates(control, "acme") == [.down, .down])
     }
 
+    @Test func aRestoredDatabaseKnowsWhatIsSeenNow() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        for second in [1, 40] { await tick(control, Int64(second)) }
+        let backup = "\(control.store.path).backup"
+        try control.store.backup(to: backup)
+        try await show(control, "acme", .up)
+        await tick(control, 50)
+        #expect(try openStates(control, "acme") == [.up, .up] && openStates(control, "second") == [.down, .down])
+        #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"name": "other"}"#).status == 200)
+        let data = try #require(FileManager.default.contents(atPath: backup))
+        let answer = try await control.send(.post, "/v1/restore", bytes: Array(data))
+        #expect(answer.status == 200, "\(answer.text)")
+        await tick(control, 51)
+        #expect(try openStates(control, "acme") == [.up, .up])
+        #expect(try openStates(control, "second") == [.unknown, .unknown])
+        await tick(control, 90)
+        #expect(try openStates(control, "acme") == [.up, .up] && openStates(control, "second") == [.down, .down])
+    }
+
     @Test(arguments: [Int64.max, Int64.min, -1]) func anImpossibleTimeOfTheEnginesIsNoTime(time: Int64) async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)

@@ -152,6 +152,20 @@ extension Store {
                 == [[.text("2024-03-10T12:05:30.000Z"), .text("never up")]])
     }
 
+    @Test func whatABackupKnowsEndsWithIt() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([], at: 100)
+        // Restored by the same daemon ten minutes later.
+        #expect(try writer.begin(instance: "one", isRestored: true, now: noon + 700_000) == 0)
+        #expect(try store.currentStates()[adsl] == .unknown)
+        try record([define(adsl, 700)], at: 700)
+        try record([], at: 740)
+        try store.setClock(now: noon + 800_000)
+        #expect(
+            try store.rows("SELECT up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily")
+                == [[.real(90), .real(70), .real(43_840)]])
+    }
+
     @Test func theTunnelIsUpWhileAnyLinkIs() throws {
         try record(
             [define(adsl), define(lte), change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
