@@ -285,6 +285,26 @@ extension Store {
         #expect(try store.rows("SELECT tx_bytes FROM samples_day") == [[.integer(157)]])
     }
 
+    @Test func trafficIsCountedOnceAfterTheClockWasSetBackOverTheHour() throws {
+        try record([define(adsl)], at: 0)
+        func sample(_ total: Int64, at seconds: Int64) throws {
+            let sample = LinkSample(
+                subject: adsl, txTotal: total, rxTotal: total, samples: 6, srttMicroseconds: nil, lossPermille: nil)
+            try store.record([sample], counters: 1, now: noon + seconds * 1000)
+        }
+        try sample(100, at: 60)
+        try store.rollUp(Retention(), now: noon + 3_660_000)
+        try record([], at: 3660)
+        // Back into the hour that was summed up.
+        try record([], at: 3000)
+        try sample(150, at: 3000)
+        try store.setClock(now: noon + 3_060_000)
+        let query = "SELECT sum(tx_bytes), sum(rx_bytes) FROM link_traffic_hourly"
+        #expect(try store.rows(query) == [[.integer(150), .integer(150)]])
+        try store.rollUp(Retention(), now: noon + 3_660_000)
+        #expect(try store.rows(query) == [[.integer(150), .integer(150)]])
+    }
+
     @Test func theApisTablesAreThoseOfTheViews() async throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 20, .up, .down, heard: 15)], at: 20)
