@@ -200,7 +200,7 @@ actor TunnelDirectory {
             guard let entry = entries[id] else { return }
             let place = link.map { "tunnel \(entry.definition.name), link \($0)" } ?? "tunnel \(entry.definition.name)"
             logger.info("\(place): \(text ?? "works again")")
-            if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.problem = text }
+            if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.deviceProblem = text }
         case .reload:
             do throws(StoreError) {
                 let report = try reload(names: nil, dryRun: false, by: Change(uid: nil, action: "reload"))
@@ -217,6 +217,9 @@ actor TunnelDirectory {
         case .removed, .welcome, .stopping, .standalone: break
         }
     }
+
+    /// What keeps a tunnel's monitoring sockets closed; nil: nothing.
+    func setMonitoringProblem(_ text: String?, of id: Int64) { entries[id]?.monitoringProblem = text }
 
     /// By name; nil for all.
     func snapshots(of name: String? = nil) throws(StoreError) -> [TunnelSnapshot] {
