@@ -1,4 +1,5 @@
 -- Views for operators and scripts: times in UTC, ISO 8601; names, no ids. They include the time up to now.
+-- A removed tunnel whose name another one was given is called 'NAME (removed TIME)'.
 -- Replaced whenever the daemon starts with another text of this file.
 
 -- Now, and up to when anything is known: while the data plane does not run, up to its last sign of life.

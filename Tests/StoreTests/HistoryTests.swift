@@ -233,6 +233,26 @@ extension Store {
         #expect(try store.rows("SELECT count(*) FROM series WHERE retired_at IS NOT NULL") == [[.integer(0)]])
     }
 
+    @Test func underANameThatIsTakenAgainThereIsOneHistory() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([define(other, 20), change(other, 30, .connecting, .up)], at: 30)
+        try record([], at: 100)
+        try store.remove("acme", by: byTest)
+        _ = try store.change("second", by: byTest) { $0.name = try name("acme") }
+        try record([change(adsl, 140, .up, .down, heard: 130)], at: 140)
+        try store.setClock(now: noon + 86_400_000)
+        for view in ["link_uptime_monthly", "link_uptime_daily", "tunnel_uptime_daily"] {
+            #expect(try store.rows("SELECT * FROM \(view) WHERE unknown_seconds < 0").isEmpty, "\(view)")
+        }
+        #expect(try store.rows("SELECT up_seconds FROM link_uptime_monthly WHERE tunnel = 'acme'") == [[.real(100)]])
+        let names = try store.rows("SELECT DISTINCT tunnel FROM link_outages ORDER BY tunnel")
+        #expect(names.count == 2 && names.first == [.text("acme")])
+        if case .text(let old)? = names.last?.first { #expect(old.hasPrefix("acme (removed 20")) }
+    }
+
     @Test func aClockThatIsSetBackMakesNoNegativeInterval() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 4000, .up, .down, heard: 4000)], at: 4000)
