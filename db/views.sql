@@ -1,4 +1,5 @@
 -- Views for operators and scripts: times in UTC, ISO 8601; names, no ids. They include the time up to now.
+-- A removed tunnel whose name another one was given is called 'NAME (removed TIME)'.
 -- Replaced whenever the daemon starts with another text of this file.
 
 -- Now, and up to when anything is known: while the data plane does not run, up to its last sign of life.
@@ -153,7 +154,10 @@ SELECT
     hours.srtt_us / 1000.0 AS srtt_ms,
     hours.loss_permille / 10.0 AS loss_percent
 FROM (
-    SELECT at, series_id, tx_bytes, rx_bytes, srtt_us, loss_permille FROM samples_hour
+    -- After the clock was set back, hours that were summed up already are to come.
+    SELECT samples_hour.at, series_id, tx_bytes, rx_bytes, srtt_us, loss_permille
+    FROM clock CROSS JOIN samples_hour
+    WHERE samples_hour.at < clock.hours_rolled_until
     UNION ALL
     SELECT
         samples_minute.at - samples_minute.at % 3600000 AS hour,

@@ -30,11 +30,8 @@ extension APIRoutes {
             let file = "\(stateDirectory)/restore-\(getpid())-\(Clock.now()).tmp"
             defer { unlink(file) }
             try await receive(request, into: file)
-            try store.restore(from: file)
-            let now = Clock.wallMilliseconds()
-            _ = try await recorder.begin(now: now)
-            try store.record(context.change("restore"), of: "")
-            return try Response.json(try await directory.reload(names: nil, dryRun: false))
+            try await recorder.restore(from: file, now: Clock.wallMilliseconds())
+            return try Response.json(try await directory.takeUpRestored(by: context.change("restore")))
         }
     }
 

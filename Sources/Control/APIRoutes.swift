@@ -139,7 +139,7 @@ struct APIRoutes: Sendable {
         group.get("openapi.json") { _, _ in try Response.json(OpenAPI.document) }
         group.get("healthz") { _, _ in
             let alive = state.header.heartbeat
-            let isRunning = alive > 0 && Clock.wallMilliseconds() - alive <= HistoryWriter.silence
+            let isRunning = HistoryWriter.isAlive(alive, now: Clock.wallMilliseconds())
             return try Response.json(
                 Health(
                     status: isRunning ? "ok" : "degraded", engineRunning: isRunning,

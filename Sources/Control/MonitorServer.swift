@@ -23,6 +23,7 @@ final class MonitorServer: Sendable {
     ) async -> (server: MonitorServer, problems: [String]) {
         var channels: [any Channel] = []
         var problems: [String] = []
+        var unixPath: String?
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
@@ -37,6 +38,7 @@ final class MonitorServer: Sendable {
             do {
                 channels.append(
                     try await bootstrap.bind(unixDomainSocketPath: path, cleanupExistingSocketFile: true).get())
+                unixPath = path
                 // Monitoring agents have users of their own.
                 chmod(path, 0o666)
             } catch {
@@ -49,7 +51,7 @@ final class MonitorServer: Sendable {
                 problems.append("control-bind-port: \(host) port \(port): \(error)")
             }
         }
-        return (MonitorServer(channels: channels, unixPath: monitoring.unixPath), problems)
+        return (MonitorServer(channels: channels, unixPath: unixPath), problems)
     }
 
     private init(channels: [any Channel], unixPath: String?) {

@@ -9,14 +9,17 @@ import TunnelModel
 
 extension TunnelDirectory {
     /// Reads the engine's events and hands them on.
-    func drainEngineEvents() {
+    func drainEngineEvents(now: Int64 = Clock.wallMilliseconds()) {
         let batch = state.events(after: eventsRead)
         eventsRead = batch.read
         if batch.lost > 0 {
             logger.warning("\(batch.lost) events of the engine were overwritten before they could be read")
         }
         var history: [HistoryEvent] = []
-        for event in batch.events {
+        for var event in batch.events {
+            // Nothing has happened before there were clocks, or after now, whatever the engine says.
+            event.time = min(max(event.time, 0), now)
+            event.lastHeard = min(max(event.lastHeard, 0), now)
             guard let (entry, link) = subject(of: event) else { continue }
             if let link { history += historyEvents(event, entry, link) }
             hub.publish(stateEvent(event, entry, link))
@@ -26,10 +29,28 @@ extension TunnelDirectory {
 
     /// Once a second: whatever the events did not tell is taken from the state map, and the batch is written.
     func tick(now: Int64) async {
-        drainEngineEvents()
+        drainEngineEvents(now: now)
         let alive = state.header.heartbeat
-        if alive > 0, now - alive <= HistoryWriter.silence { reconcile(now: now) }
-        if await recorder.flush(alive: alive, now: now) { known = known.mapValues { _ in .unknown } }
+        if HistoryWriter.isAlive(alive, now: now) {
+            if !hasSight { expectLinks(now: now) }
+            hasSight = true
+            reconcile(now: now)
+        }
+        if await recorder.flush(alive: alive, now: now) {
+            known = known.mapValues { _ in .unknown }
+            hasSight = false
+        }
+    }
+
+    /// After a time of which nothing is known: a link that is down says nothing of itself.
+    func expectLinks(now: Int64) {
+        for entry in entries.values where entry.definition.enabled {
+            recorder.append(
+                entry.definition.links.map { link in
+                    let grace = Int64(entry.definition.timeout(of: link)) * 1000
+                    return HistoryEvent(entry.subject(link.name), at: now, .defined(grace: grace))
+                })
+        }
     }
 
     /// A state that history does not have: its event was lost, or is of a time that nobody saw.
@@ -44,12 +65,13 @@ extension TunnelDirectory {
                 let before = known[subject] ?? .unknown
                 guard current.isUp || before.isUp, current != before else { continue }
                 let at = before == .unknown ? now : min(max(record.since, 0), now)
+                let lastHeard = record.lastHeard > 0 ? min(record.lastHeard, now) : nil
                 known[subject] = current
                 history.append(
                     HistoryEvent(
                         subject, at: at,
                         .changed(
-                            from: before, to: current, lastHeard: record.lastHeard > 0 ? record.lastHeard : nil,
+                            from: before, to: current, lastHeard: lastHeard,
                             reason: LinkReason(rawValue: record.reason)?.word ?? "")))
             }
         }

@@ -9,6 +9,8 @@ actor Recorder {
     private let retention: Retention
     private let logger: Logger
     private let pending = Mutex(Pending())
+    /// Held while a batch is written, and while tunnels are renamed: a batch is of one time's names.
+    private let writing = Mutex(())
     private var isFailing = false
     private let instance: String
 
@@ -45,12 +47,31 @@ actor Recorder {
         }
     }
 
-    /// What waits is of a tunnel that has another name now; its history has been renamed.
-    nonisolated func rename(_ old: String, to new: String) {
-        pending.withLock { pending in
-            for index in pending.events.indices where pending.events[index].subject.tunnel == old {
-                pending.events[index].subject.tunnel = new
+    /// Lets `body` rename tunnels in the database, and what waits to be written with them.
+    nonisolated func renaming<T: Sendable>(
+        _ body: () throws(StoreError) -> (result: T, renames: Renames)
+    ) throws(StoreError) -> T {
+        try writing.withLock { _ throws(StoreError) in
+            let (result, renames) = try body()
+            pending.withLock { pending in
+                pending.events = pending.events.compactMap { event in
+                    var event = event
+                    guard let subject = renames.new(event.subject) else { return nil }
+                    event.subject = subject
+                    return event
+                }
             }
+            return result
+        }
+    }
+
+    /// Puts a backup in place of everything; what the data plane does from now on is recorded there.
+    func restore(from file: String, now: Int64) throws(StoreError) {
+        try writing.withLock { _ throws(StoreError) in
+            try store.restore(from: file)
+            // What waits is of the time before.
+            pending.withLock { $0.events = [] }
+            _ = try writer.begin(instance: instance, isRestored: true, now: now)
         }
     }
 
@@ -58,6 +79,10 @@ actor Recorder {
     ///
     /// - Returns: whether the data plane fell silent: nothing is known of any link now.
     func flush(alive: Int64, now: Int64) -> Bool {
+        writing.withLock { _ in write(alive: alive, now: now) }
+    }
+
+    private func write(alive: Int64, now: Int64) -> Bool {
         let batch = pending.withLock { pending in
             defer { pending.events = [] }
             return pending
@@ -95,5 +120,33 @@ actor Recorder {
         var hash: UInt64 = 0xcbf2_9ce4_8422_2325
         for byte in instance.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01b3 }
         return Int64(bitPattern: hash)
+    }
+}
+
+/// Tunnels that got other names, all at once.
+struct Renames: Sendable {
+    private let names: [String: String]
+    /// Names of tunnels that are gone, which others have now.
+    private let taken: Set<String>
+
+    init(_ renames: [(from: String, to: String)] = []) {
+        names = Dictionary(renames.map { ($0.from, $0.to) }) { $1 }
+        taken = Set(names.values).subtracting(names.keys)
+    }
+
+    var isEmpty: Bool { names.isEmpty }
+
+    /// Nil for a link of a tunnel that is gone: its history ended when its name was taken.
+    func new(_ subject: LinkSubject) -> LinkSubject? {
+        if taken.contains(subject.tunnel) { return nil }
+        return LinkSubject(tunnel: names[subject.tunnel] ?? subject.tunnel, link: subject.link)
+    }
+
+    func apply<Value>(to values: inout [LinkSubject: Value]) {
+        var new: [LinkSubject: Value] = [:]
+        for (subject, value) in values {
+            if let subject = self.new(subject) { new[subject] = value }
+        }
+        values = new
     }
 }

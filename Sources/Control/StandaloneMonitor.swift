@@ -12,7 +12,8 @@ actor StandaloneMonitor {
     private let startedAt = Clock.wallMilliseconds()
     private var reloadedAt: Int64 = 0
     private var entry: TunnelEntry?
-    private var server: MonitorServer?
+    private var sockets: MonitorSockets?
+    private var opening: Task<Void, Never>?
 
     init(link: SupervisorLink, state: StateReader, logger: Logger) {
         self.link = link
@@ -25,8 +26,7 @@ actor StandaloneMonitor {
         for await event in link.events {
             switch event {
             case .notice(.stopping), .ended:
-                await server?.stop()
-                return
+                return await close()
             case .notice(.standalone(let tunnel)): await define(tunnel.definition)
             case .notice(.assigned(_, let generation, let slot, let linkSlots)):
                 entry?.slot = slot
@@ -44,10 +44,32 @@ actor StandaloneMonitor {
         entry?.slot = old?.slot
         entry?.linkSlots = old?.linkSlots ?? [:]
         guard old?.definition.monitoring != definition.monitoring else { return }
-        await server?.stop()
-        let (server, problems) = await MonitorServer.start(definition.monitoring) { await self.format() }
-        self.server = server
-        for problem in problems { logger.error("monitoring: \(problem)") }
+        await close()
+        let sockets = MonitorSockets(definition.monitoring) { await self.format() }
+        self.sockets = sockets
+        opening = Task { [logger] in
+            var told: String?
+            while !Task.isCancelled {
+                let problem = await sockets.proceed()
+                if problem != told {
+                    if let problem {
+                        logger.error("monitoring: \(problem)")
+                    } else {
+                        logger.notice("monitoring: the sockets are open")
+                    }
+                }
+                told = problem
+                if problem == nil { return }
+                try? await Task.sleep(for: .seconds(1))
+            }
+        }
+    }
+
+    private func close() async {
+        opening?.cancel()
+        await opening?.value
+        await sockets?.stop()
+        sockets = nil
     }
 
     private func format() -> MonitorFormat? {

@@ -93,7 +93,14 @@ final class SupervisorLink: Sendable {
                     for descriptor in outgoing.descriptors {
                         if let owned = descriptor.take() { descriptors.append(owned) }
                     }
-                    try channel.send(outgoing.request, descriptors: descriptors.raw)
+                    do {
+                        try channel.send(outgoing.request, descriptors: descriptors.raw)
+                    } catch ChannelError.tooLarge {
+                        // It concerns one tunnel; the channel serves the others.
+                        guard case .apply(let id, _, _) = outgoing.request else { continue }
+                        let text = "the definition is too large to be run; use fewer or simpler filters and routes"
+                        continuation.yield(.notice(.problem(id: id, link: nil, text: text)))
+                    }
                 }
                 try channel.flush()
                 var polls = [

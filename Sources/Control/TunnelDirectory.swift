@@ -22,10 +22,14 @@ actor TunnelDirectory {
     private var owners: [Slot: Int64] = [:]
     /// Rows that never made a tunnel.
     private(set) var rejected: [RejectedTunnel] = []
+    /// Those of them that the supervisor may be running, as they were defined before this process began.
+    private var kept: Set<Int64> = []
     /// The state that history has for a link.
     var known: [LinkSubject: HistoryState] = [:]
     var samples: [LinkSubject: SampleSum] = [:]
     var eventsRead: UInt64 = 0
+    /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
+    var hasSight = true
     private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 
     init(
@@ -40,12 +44,14 @@ actor TunnelDirectory {
         self.send = send
     }
 
-    /// Reads every definition and sends it. What the supervisor runs beyond these, it ends.
+    /// Reads every definition and sends it. What the supervisor runs beyond these, it ends; a tunnel whose rows cannot be
+    /// run as they stand goes on as it was.
     func start(eventsRead: UInt64) throws(StoreError) {
         self.eventsRead = eventsRead
         known = try store.currentStates()
         let report = try reload(names: nil, dryRun: false)
-        send(.ready, [])
+        kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
+        send(.ready(kept: kept.sorted()), [])
         logger.notice(
             "definitions loaded", metadata: ["tunnels": "\(entries.count)", "rejected": "\(report.rejected.count)"])
     }
@@ -55,7 +61,10 @@ actor TunnelDirectory {
     /// - Parameter names: nil for all.
     ///
     /// - Parameter change: how what was changed in the database by other means is recorded; nil: not at all.
-    func reload(names: Set<String>?, dryRun: Bool, by change: Change? = nil) throws(StoreError) -> ReloadReport {
+    /// - Parameter isRestored: a backup was restored: its history has its tunnels' names already.
+    func reload(
+        names: Set<String>?, dryRun: Bool, by change: Change? = nil, isRestored: Bool = false
+    ) throws(StoreError) -> ReloadReport {
         let loaded = try store.definitions()
         var report = ReloadReport()
         var accepted: [(StoredTunnel, CompiledTunnel)] = []
@@ -86,7 +95,12 @@ actor TunnelDirectory {
                 if let change { try store.record(change, from: entry.definition, to: nil) }
             }
         }
-        if !dryRun { try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) }) }
+        if !dryRun {
+            for id in kept.subtracting(present) { end(kept: id) }
+            if !isRestored {
+                try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) })
+            }
+        }
         for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
             switch entries[tunnel.id] {
             case nil: report.added.append(tunnel.definition.name.text)
@@ -136,10 +150,17 @@ actor TunnelDirectory {
     ) async throws(StoreError) -> StoredTunnel {
         let interfaces = try store.interfaces()
         var compiled: CompiledTunnel?
-        let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
-            try edit(&definition, interfaces)
-            compiled = try CompiledTunnel(compiling: definition)
+        var renames = Renames()
+        let stored = try recorder.renaming { () throws(StoreError) in
+            let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
+                let old = definition.name
+                try edit(&definition, interfaces)
+                compiled = try CompiledTunnel(compiling: definition)
+                if definition.name != old { renames = Renames([(old.text, definition.name.text)]) }
+            }
+            return (stored, renames)
         }
+        follow(renames)
         if let compiled { try await applyAndWait(stored, compiled) }
         return stored
     }
@@ -148,6 +169,23 @@ actor TunnelDirectory {
         let id = try store.remove(name, expectedVersion: expectedVersion, by: change)
         rejected.removeAll { $0.id == id }
         forget(id)
+        if kept.contains(id) { end(kept: id) }
+    }
+
+    /// A tunnel of which this process has no definition goes.
+    private func end(kept id: Int64) {
+        kept.remove(id)
+        if entries[id] == nil { send(.remove(id: id), []) }
+    }
+
+    /// A backup was restored: what runs becomes what it defines, and of all links nothing is known but what is seen now.
+    func takeUpRestored(by change: Change) throws(StoreError) -> ReloadReport {
+        known = try store.currentStates()
+        samples = [:]
+        try store.record(change, of: "")
+        let report = try reload(names: nil, dryRun: false, isRestored: true)
+        expectLinks(now: Clock.wallMilliseconds())
+        return report
     }
 
     /// What the supervisor says.
@@ -165,7 +203,7 @@ actor TunnelDirectory {
             guard let entry = entries[id] else { return }
             let place = link.map { "tunnel \(entry.definition.name), link \($0)" } ?? "tunnel \(entry.definition.name)"
             logger.info("\(place): \(text ?? "works again")")
-            if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.problem = text }
+            if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.deviceProblem = text }
         case .reload:
             do throws(StoreError) {
                 let report = try reload(names: nil, dryRun: false, by: Change(uid: nil, action: "reload"))
@@ -182,6 +220,9 @@ actor TunnelDirectory {
         case .removed, .welcome, .stopping, .standalone: break
         }
     }
+
+    /// What keeps a tunnel's monitoring sockets closed; nil: nothing.
+    func setMonitoringProblem(_ text: String?, of id: Int64) { entries[id]?.monitoringProblem = text }
 
     /// By name; nil for all.
     func snapshots(of name: String? = nil) throws(StoreError) -> [TunnelSnapshot] {
@@ -205,7 +246,20 @@ actor TunnelDirectory {
             guard let old = entries[tunnel.id]?.definition.name, old != tunnel.definition.name else { continue }
             renames.append((old.text, tunnel.definition.name.text))
         }
-        if !renames.isEmpty { try store.renameHistory(renames) }
+        if renames.isEmpty { return }
+        let all = Renames(renames)
+        try recorder.renaming { () throws(StoreError) in
+            try store.renameHistory(renames)
+            return ((), all)
+        }
+        follow(all)
+    }
+
+    /// What is known by name, after tunnels were renamed.
+    private func follow(_ renames: Renames) {
+        if renames.isEmpty { return }
+        renames.apply(to: &known)
+        renames.apply(to: &samples)
     }
 
     private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {
@@ -217,6 +271,7 @@ actor TunnelDirectory {
         }
         var entry = old ?? TunnelEntry(stored: stored)
         let isSame = old?.definition == stored.definition
+        kept.remove(stored.id)
         entry.stored = stored
         entry.rejected = []
         entry.linkProblems = entry.linkProblems.filter { name, _ in
@@ -273,7 +328,6 @@ actor TunnelDirectory {
     private func remember(_ old: TunnelDefinition?, becomes entry: TunnelEntry) {
         let now = Clock.wallMilliseconds()
         let new = entry.definition
-        if let old, old.name != new.name { recorder.rename(old.name.text, to: new.name.text) }
         var events: [HistoryEvent] = []
         for link in old?.links ?? [] where !new.links.contains(where: { $0.name == link.name }) {
             let subject = entry.subject(link.name)
@@ -282,9 +336,6 @@ actor TunnelDirectory {
         }
         for link in new.links {
             let subject = entry.subject(link.name)
-            if let old, old.name != new.name {
-                known[subject] = known.removeValue(forKey: LinkSubject(tunnel: old.name.text, link: link.name.text))
-            }
             let grace = Int64(new.timeout(of: link)) * 1000
             events.append(HistoryEvent(subject, at: now, new.enabled ? .defined(grace: grace) : .disabled))
             if !new.enabled { known[subject] = .unknown }

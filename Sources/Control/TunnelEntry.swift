@@ -12,12 +12,18 @@ struct TunnelEntry: Sendable {
     /// The generation that the supervisor has acknowledged.
     var acknowledged: UInt64 = 0
     /// What keeps it, or a link of it, from working.
-    var problem: String?
+    var deviceProblem: String?
+    var monitoringProblem: String?
     var linkProblems: [LinkName: String] = [:]
     /// What is wrong with its rows, which were changed since; the definition above stays in force.
     var rejected: [DefinitionError] = []
 
     var definition: TunnelDefinition { stored.definition }
+    /// Of the tunnel as a whole.
+    var problem: String? {
+        let all = [deviceProblem, monitoringProblem].compactMap { $0 }
+        return all.isEmpty ? nil : all.joined(separator: "; ")
+    }
     var generation: UInt64 { UInt64(clamping: stored.version) }
 
     func subject(_ link: LinkName) -> LinkSubject {
@@ -53,7 +59,7 @@ struct TunnelSnapshot: Sendable {
 }
 
 extension CompiledTunnel {
-    /// With its filters compiled, or everything that is wrong with them.
+    /// With its filters compiled, or everything that is wrong with them; small enough for the processes' messages.
     init(compiling definition: TunnelDefinition) throws(StoreError) {
         var programs: [[BPFInstruction]] = []
         var problems: [DefinitionError] = []
@@ -66,5 +72,6 @@ extension CompiledTunnel {
         }
         if !problems.isEmpty { throw .refused(problems) }
         self.init(definition: definition, filterPrograms: programs)
+        if let sizeProblem { throw .refused([sizeProblem]) }
     }
 }

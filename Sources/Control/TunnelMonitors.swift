@@ -7,35 +7,56 @@ actor TunnelMonitors {
     private let directory: TunnelDirectory
     private let logger: Logger
     private let startedAt = Clock.wallMilliseconds()
-    private var running: [Int64: (monitoring: Monitoring, server: MonitorServer)] = [:]
+    private var running: [Int64: Running] = [:]
+
+    private struct Running {
+        var monitoring: Monitoring
+        var sockets: MonitorSockets
+        var problem: String?
+    }
 
     init(directory: TunnelDirectory, logger: Logger) {
         self.directory = directory
         self.logger = logger
     }
 
-    /// Opens and closes what has changed; called every second.
+    /// Opens and closes what has changed, and tries again what failed; called every second.
     func update() async {
         let entries = await directory.entries
         for (id, old) in running where entries[id]?.wantedMonitoring != old.monitoring {
-            await old.server.stop()
+            await old.sockets.stop()
             running[id] = nil
+            if old.problem != nil { await directory.setMonitoringProblem(nil, of: id) }
         }
         for (id, entry) in entries {
-            guard running[id] == nil, let monitoring = entry.wantedMonitoring else { continue }
-            let (directory, startedAt) = (directory, startedAt)
-            let (server, problems) = await MonitorServer.start(monitoring) {
-                guard let snapshot = await directory.snapshot(of: id) else { return nil }
-                return MonitorFormat(
-                    snapshot: snapshot, startedAt: startedAt, reloadedAt: 0, now: Clock.wallMilliseconds())
+            guard let monitoring = entry.wantedMonitoring else { continue }
+            var monitor = running[id] ?? start(monitoring, of: id)
+            let problem = await monitor.sockets.proceed()
+            if problem != monitor.problem {
+                await directory.setMonitoringProblem(problem, of: id)
+                if let problem {
+                    logger.error("tunnel \(entry.definition.name): \(problem)")
+                } else {
+                    logger.notice("tunnel \(entry.definition.name): the monitoring sockets are open")
+                }
             }
-            running[id] = (monitoring, server)
-            for problem in problems { logger.error("tunnel \(entry.definition.name): \(problem)") }
+            monitor.problem = problem
+            running[id] = monitor
         }
     }
 
+    private func start(_ monitoring: Monitoring, of id: Int64) -> Running {
+        let (directory, startedAt) = (directory, startedAt)
+        let sockets = MonitorSockets(monitoring) {
+            guard let snapshot = await directory.snapshot(of: id) else { return nil }
+            return MonitorFormat(
+                snapshot: snapshot, startedAt: startedAt, reloadedAt: 0, now: Clock.wallMilliseconds())
+        }
+        return Running(monitoring: monitoring, sockets: sockets)
+    }
+
     func stop() async {
-        for (_, monitor) in running { await monitor.server.stop() }
+        for (_, monitor) in running { await monitor.sockets.stop() }
         running = [:]
     }
 }

@@ -195,7 +195,10 @@ public final class Helper {
         return LinkSocket(
             link, mode: mode,
             surroundings: .init(
-                loop: loop, resolver: resolver,
+                loop: loop,
+                resolve: { [resolver] (name, isIPv6, done) throws(SystemError) in
+                    try resolver.resolve(name, isIPv6: isIPv6, done: done)
+                },
                 tell: { [weak self] notice in
                     guard let self else { return }
                     switch notice {

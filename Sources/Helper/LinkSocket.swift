@@ -8,11 +8,16 @@ final class LinkSocket {
     /// What the link asks of its surroundings.
     struct Surroundings {
         var loop: EventLoop
-        var resolver: Resolver
+        /// ``Resolver/resolve(_:isIPv6:done:)``.
+        var resolve: Resolve
         /// Sends a notice about the generation in force; the descriptor is borrowed.
         var tell: (LinkNotice) -> Void
         var report: (Problems.Source, String?) -> Void
     }
+
+    typealias Resolve = (
+        _ name: String, _ isIPv6: Bool?, _ done: @escaping (Result<[IPAddress], LookupFailure>) -> Void
+    ) throws(SystemError) -> Void
 
     enum LinkNotice {
         case socket(descriptor: Int32, isIPv6: Bool)
@@ -68,16 +73,16 @@ final class LinkSocket {
         let old = link
         link = new
         self.mode = mode
-        if let bound, bound.bind != new.bind || (family.map { $0 != bound.isIPv6 } ?? false) {
-            self.bound = nil
-            isReplacing = true
-        }
+        if let bound, bound.bind != new.bind || (family.map { $0 != bound.isIPv6 } ?? false) { giveUpSocket() }
         if old.bind.host != new.bind.host { restart(\.localName, new.bind.host?.name) }
         if old.remote?.host != new.remote?.host { restart(\.remoteName, new.remote?.host.name) }
         if old.remote != new.remote { hasToldRemote = false }
         if bound == nil {
             bindFailures = 0
             bindBackoff = Self.backoff
+            // What was waited for may not be in the way of this definition.
+            if let bindTimer { surroundings.loop.cancel(bindTimer) }
+            bindTimer = nil
         }
         proceed()
     }
@@ -122,7 +127,9 @@ final class LinkSocket {
         switch link.remote?.host {
         case .address(let address): return address.isIPv6
         // A server answers whoever asks, so it has no need to wait for its peer's name.
-        case .name: return remoteName.addresses.first?.isIPv6 ?? (mode == .server ? false : nil)
+        case .name:
+            if let bound, remoteName.addresses.contains(where: { $0.isIPv6 == bound.isIPv6 }) { return bound.isIPv6 }
+            return remoteName.addresses.first?.isIPv6 ?? (mode == .server ? false : nil)
         case nil: return false
         }
     }
@@ -173,11 +180,15 @@ final class LinkSocket {
         self[keyPath: lookup].isRunning = true
         self[keyPath: lookup].lastStart = Clock.now()
         let question = self[keyPath: lookup].question
-        // The remote must be of the family that the socket has; the socket's own may be either.
-        var wanted = lookup == \.remoteName ? bound?.isIPv6 : nil
-        if lookup == \.remoteName, case .address(let address) = link.bind.host { wanted = address.isIPv6 }
+        // The remote must be of the family that `bind` gives the socket; without that, the socket follows the remote.
+        let wanted: Bool? =
+            switch link.bind.host {
+            case .address(let address) where lookup == \.remoteName: address.isIPv6
+            case .name where lookup == \.remoteName: bound?.isIPv6
+            default: nil
+            }
         do {
-            try surroundings.resolver.resolve(name, isIPv6: wanted) { [weak self] result in
+            try surroundings.resolve(name, wanted) { [weak self] result in
                 guard let self, self[keyPath: lookup].question == question else { return }
                 answered(lookup, name, result)
             }
@@ -197,7 +208,10 @@ final class LinkSocket {
             self[keyPath: lookup].addresses = addresses
             self[keyPath: lookup].backoff.succeeded()
             surroundings.report(source, nil)
-            if lookup == \.remoteName { hasToldRemote = false }
+            if lookup == \.remoteName {
+                hasToldRemote = false
+                if link.bind.host == nil, let bound, family != bound.isIPv6 { giveUpSocket() }
+            }
             proceed()
         case .failure(let failure):
             let field = self[keyPath: lookup].field
@@ -210,6 +224,13 @@ final class LinkSocket {
     }
 
     // MARK: The socket
+
+    private func giveUpSocket() {
+        bound = nil
+        isReplacing = true
+        // Addresses of another family may be wanted now.
+        hasToldRemote = false
+    }
 
     private func bind(to address: SocketAddress) {
         do throws(SystemError) {

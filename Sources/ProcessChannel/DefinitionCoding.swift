@@ -12,6 +12,40 @@ public struct CompiledTunnel: Equatable, Sendable {
     }
 }
 
+extension CompiledTunnel {
+    /// Bytes of a message for what is in it besides definitions: places, sockets, names of 32 links.
+    private static let room = 16 << 10
+
+    /// Why it cannot be handed from process to process; nil: it can.
+    public var sizeProblem: DefinitionError? {
+        let limit = Channel.maximumMessage - Self.room
+        // A helper may be given two: the one in force, and the one that its predecessor had. It has no use for filters.
+        var withoutFilters = self
+        withoutFilters.definition.filters = []
+        withoutFilters.filterPrograms = []
+        let (rest, whole) = (withoutFilters.encodedBytes, encodedBytes)
+        if rest > limit / 2 {
+            return DefinitionError(
+                "route",
+                "\(definition.routes.count) routes and the rest of the definition take \(rest) bytes, more than the "
+                    + "\(limit / 2) that a tunnel may have; join neighbouring routes into larger ones")
+        }
+        if whole > limit {
+            return DefinitionError(
+                "filter",
+                "\(definition.filters.count) filters, compiled, and the rest of the definition take \(whole) bytes, more "
+                    + "than the \(limit) that a tunnel may have; use fewer filters, or simpler ones")
+        }
+        return nil
+    }
+
+    private var encodedBytes: Int {
+        var writer = MessageWriter(kind: 0)
+        writer.tunnel(self)
+        return writer.bytes.count
+    }
+}
+
 extension MessageWriter {
     public mutating func tunnel(_ tunnel: CompiledTunnel) {
         let definition = tunnel.definition

@@ -23,7 +23,10 @@ extension ControlRequest {
             var writer = MessageWriter(kind: 2)
             writer.integer(id)
             return writer.bytes
-        case .ready: return MessageWriter(kind: 3).bytes
+        case .ready(let kept):
+            var writer = MessageWriter(kind: 3)
+            writer.list(kept) { $0.integer($1) }
+            return writer.bytes
         case .debug(let id, let tokens):
             var writer = MessageWriter(kind: 4)
             writer.integer(id)
@@ -42,7 +45,7 @@ extension ControlRequest {
         switch reader.kind {
         case 1: self = .apply(id: try reader.integer(), generation: try reader.integer(), tunnel: try reader.tunnel())
         case 2: self = .remove(id: try reader.integer())
-        case 3: self = .ready
+        case 3: self = .ready(kept: try reader.list { (reader) throws(MalformedMessage) in try reader.integer() })
         case 4: self = .debug(id: try reader.integer(), tokens: try reader.integer())
         case 5:
             self = .capture(

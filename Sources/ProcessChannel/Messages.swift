@@ -18,8 +18,9 @@ public enum ControlRequest: ChannelMessage {
     /// Define or change a tunnel. `id` is control's own, stable for the tunnel's life.
     case apply(id: Int64, generation: UInt64, tunnel: CompiledTunnel)
     case remove(id: Int64)
-    /// Every definition that control had at its start has been sent; the supervisor ends tunnels not among them.
-    case ready
+    /// Every definition that control had at its start has been sent; the supervisor ends tunnels not among them, except
+    /// `kept`: those whose definitions are there, but cannot be run as they stand.
+    case ready(kept: [Int64])
     /// Log tokens (`rtt`, `protocol`, …) of a tunnel, as bits of ``DebugTokens``.
     case debug(id: Int64, tokens: UInt32)
     /// Copy packets: a tunnel's inner ones, or a link's datagrams. One descriptor, to which the engine writes a pcap record

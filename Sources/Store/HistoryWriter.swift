@@ -6,10 +6,25 @@ import GRDB
 /// Not for use by more than one thread at a time: it belongs to the one who collects the batches.
 public final class HistoryWriter {
     private let store: Store
-    /// Links that are neither up nor down yet, and when they will count as down.
-    private var deadlines: [LinkSubject: Int64] = [:]
+    /// Links that are neither up nor down yet.
+    private var deadlines: [LinkSubject: Deadline] = [:]
     private var run: Run?
+    /// Since when the data plane has been seen to run; nil: it is not seen. Nothing is down because nobody ran it.
+    private var seenSince: Int64?
+    /// What the run was before is known: it was taken up, not begun.
+    private var isContinued = false
     private var latestClock: Int64 = 0
+
+    /// When a link will count as down, unless it is up by then.
+    private struct Deadline {
+        var since: Int64
+        var grace: Int64
+
+        func isOver(at time: Int64, seenSince: Int64) -> Int64? {
+            let due = max(since, seenSince) + grace
+            return due <= time ? due : nil
+        }
+    }
 
     private struct Run {
         var id: Int64
@@ -25,19 +40,24 @@ public final class HistoryWriter {
     /// Takes up the history of the daemon called `instance`, or begins a new run: what was known at the end of the last one
     /// is unknown from then on.
     ///
+    /// - Parameter isRestored: the database is a backup that has been restored: what it knows ends with the backup, whoever
+    ///   wrote it.
     /// - Returns: how many events of this instance's engine have been recorded already.
-    public func begin(instance: String, now: Int64) throws(StoreError) -> UInt64 {
+    public func begin(instance: String, isRestored: Bool = false, now: Int64) throws(StoreError) -> UInt64 {
         latestClock = now
-        let (run, eventsRead) = try store.write { db in
+        deadlines = [:]
+        seenSince = nil
+        let (run, eventsRead, isContinued) = try store.write { db in
             try Self.repairFuture(db, now: now)
             let last = try Row.fetchOne(db, sql: "SELECT * FROM runs ORDER BY id DESC LIMIT 1")
-            if let last, last["instance"] == instance {
-                return (Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64)
+            if let last, last["instance"] == instance, !isRestored {
+                return (Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64, true)
             }
             if let last { try Self.loseSight(db, from: last["alive_at"], reason: "concentrator not running") }
-            return (try Self.newRun(db, instance: instance, eventsRead: 0, now: now), 0)
+            return (try Self.newRun(db, instance: instance, eventsRead: 0, now: now), 0, false)
         }
         self.run = run
+        self.isContinued = isContinued
         return UInt64(clamping: eventsRead)
     }
 
@@ -55,26 +75,41 @@ public final class HistoryWriter {
         let steppedBack = now < latestClock - 60_000
         latestClock = now
         var pending = deadlines
+        var seenSince = seenSince
+        if steppedBack {
+            seenSince = seenSince.map { min($0, now) }
+            for (subject, deadline) in pending { pending[subject]?.since = min(deadline.since, now) }
+        }
+        if Self.isAlive(alive, now: now) {
+            seenSince = seenSince ?? (isContinued ? 0 : now)
+        } else {
+            seenSince = nil
+        }
         run = try store.write { db in
             var run = run
             if steppedBack { try Self.repairFuture(db, now: now) }
             try Self.keepRun(&run, alive: alive, eventsRead: eventsRead, now: now, db)
             for event in events {
-                try Self.declareDown(&pending, until: event.at, db)
+                try Self.declareDown(&pending, until: event.at, seenSince: seenSince, db)
                 try Self.apply(event, deadlines: &pending, db)
             }
-            try Self.declareDown(&pending, until: now, db)
+            try Self.declareDown(&pending, until: now, seenSince: seenSince, db)
             return run
         }
         let hasLostSight = !run.isAlive && self.run?.isAlive == true
         self.run = run
+        self.seenSince = seenSince
+        if !run.isAlive { isContinued = false }
         deadlines = pending
         return hasLostSight
     }
 
+    /// Whether a sign of life is recent enough to count.
+    public static func isAlive(_ sign: Int64, now: Int64) -> Bool { sign > 0 && now - sign <= silence }
+
     /// Follows the data plane's life: its silence ends a run, its return begins another.
     private static func keepRun(_ run: inout Run, alive: Int64, eventsRead: UInt64, now: Int64, _ db: Database) throws {
-        let isAlive = alive > 0 && now - alive <= silence
+        let isAlive = isAlive(alive, now: now)
         let read = Int64(clamping: eventsRead)
         if isAlive && !run.isAlive {
             run = try newRun(db, instance: run.instance, eventsRead: read, now: now)
@@ -117,7 +152,7 @@ public final class HistoryWriter {
     }
 
     private static func apply(
-        _ event: HistoryEvent, deadlines: inout [LinkSubject: Int64], _ db: Database
+        _ event: HistoryEvent, deadlines: inout [LinkSubject: Deadline], _ db: Database
     ) throws {
         let subject = event.subject
         if event.kind == .removed {
@@ -132,7 +167,7 @@ public final class HistoryWriter {
             if series.reason != Series.starting {
                 try series.move(db, to: .unknown, at: event.at, reason: Series.starting)
             }
-            deadlines[subject] = series.startedAt + grace
+            deadlines[subject] = Deadline(since: series.startedAt, grace: grace)
         case .disabled:
             deadlines[subject] = nil
             if series.reason == "disabled" { return }
@@ -164,9 +199,13 @@ public final class HistoryWriter {
         if isDefined == false { try Store.retireTunnel(subject.tunnel, at: time, db) }
     }
 
-    /// A link that has never come up in its time of grace is down from the end of that on.
-    private static func declareDown(_ deadlines: inout [LinkSubject: Int64], until time: Int64, _ db: Database) throws {
-        for (subject, deadline) in deadlines where deadline <= time {
+    /// A link that has never come up in its time of grace, in which the data plane ran, is down from the end of that on.
+    private static func declareDown(
+        _ deadlines: inout [LinkSubject: Deadline], until time: Int64, seenSince: Int64?, _ db: Database
+    ) throws {
+        guard let seenSince else { return }
+        for (subject, deadline) in deadlines {
+            guard let deadline = deadline.isOver(at: time, seenSince: seenSince) else { continue }
             deadlines[subject] = nil
             guard var series = try Series(db, existing: subject), series.state == .unknown else { continue }
             try series.note(db, at: deadline, to: .down, reason: "never up")

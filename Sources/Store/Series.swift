@@ -131,8 +131,22 @@ extension Store {
         for (old, new) in renames {
             // What is in use there is of no tunnel: it was recorded after that had gone or had been renamed.
             try retireTunnel(new, at: wallClockMilliseconds(), db)
+            try setApart(new, db)
             try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: [new, "/\(old)"])
         }
+    }
+
+    /// The history of a removed tunnel, whose name another one takes, gets a name of its own: under one name there is one
+    /// history. Names of tunnels have no spaces.
+    private static func setApart(_ name: String, _ db: Database) throws {
+        try db.execute(
+            sql: """
+                UPDATE series SET tunnel = tunnel || (
+                    SELECT strftime(' (removed %Y-%m-%dT%H:%M:%fZ)', max(retired_at) / 1000.0, 'unixepoch')
+                    FROM series WHERE tunnel = :name)
+                WHERE tunnel = :name
+                """,
+            arguments: ["name": name])
     }
 
     /// A removed tunnel keeps its history under its last name.

@@ -84,8 +84,12 @@ extension Supervisor {
                 return
             }
             remove(tunnel)
-        case .ready:
-            for tunnel in tunnels.values where tunnel.definedBy != controlStarts && !tunnel.isRemoved { remove(tunnel) }
+        case .ready(let kept):
+            let kept = Set(kept)
+            for tunnel in tunnels.values
+            where tunnel.definedBy != controlStarts && !tunnel.isRemoved && !kept.contains(tunnel.id) {
+                remove(tunnel)
+            }
             isControlReady = true
             log.info("control ready", metadata: ["tunnels": "\(tunnels.count)"])
             checkReady()
@@ -109,6 +113,8 @@ extension Supervisor {
 
     /// A tunnel as it is to be from now on.
     func define(id: Int64, generation: UInt64, _ compiled: CompiledTunnel) {
+        // One that no message could hold would end every channel that it is to go through.
+        if let problem = compiled.sizeProblem { return report(id: id, nil, problem.description) }
         guard let tunnel = tunnels[id] ?? makeTunnel(id: id, generation: generation, compiled) else {
             report(id: id, nil, "all \(StateMap.tunnelCapacity) places for tunnels are taken; remove one")
             return

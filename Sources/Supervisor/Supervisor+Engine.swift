@@ -30,7 +30,9 @@ extension Supervisor {
             peer.send(
                 EngineRequest.start(workers: settings.workerCount, offloads: OffloadSwitches()),
                 descriptors: [stateFile.raw, eventWake.raw])
-            for tunnel in tunnels.values.sorted(by: { $0.slot < $1.slot }) where tunnel.isWanted { tell(tunnel) }
+            // What a helper that is stopping has made is given up; the engine is given what its successor makes.
+            for tunnel in tunnels.values.sorted(by: { $0.slot < $1.slot })
+            where tunnel.isWanted && !tunnel.isHelperStopping { tell(tunnel) }
             control?.send(ControlNotice.engineStarted(count: engineStarts))
         } catch {
             log.error("the engine cannot be started: \(error)")

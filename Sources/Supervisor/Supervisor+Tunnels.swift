@@ -29,10 +29,13 @@ extension Supervisor {
     /// Once helper and engine have let go of a tunnel that is not wanted, nothing of it stays.
     func settle(_ tunnel: Tunnel) {
         guard tunnel.isAtRest, !isStopping else { return }
-        if tunnel.isWanted { return startHelper(of: tunnel) }
+        if tunnel.isWanted {
+            // After a helper that was stopped everything is made anew, so nothing may be held; one that died is resumed.
+            if tunnel.helperKnows == nil { tunnel.releaseAll() }
+            return startHelper(of: tunnel)
+        }
         tunnel.releaseAll()
-        for link in tunnel.problems.keys { report(id: tunnel.id, link, nil) }
-        tunnel.problems = [:]
+        forgetProblems(of: tunnel)
         guard tunnel.isRemoved else { return }
         for slot in tunnel.linkSlots.values { linkSlots.giveBack(slot) }
         tunnelSlots.giveBack(tunnel.slot)
@@ -40,6 +43,12 @@ extension Supervisor {
         tunnels[tunnel.id] = nil
         log.info("tunnel removed", metadata: ["tunnel": "\(tunnel.definition.name)"])
         control?.send(ControlNotice.removed(id: tunnel.id))
+    }
+
+    /// Whoever comes next tells its own.
+    private func forgetProblems(of tunnel: Tunnel) {
+        for link in tunnel.problems.keys { report(id: tunnel.id, link, nil) }
+        tunnel.problems = [:]
     }
 
     // MARK: Helpers
@@ -131,6 +140,7 @@ extension Supervisor {
         tunnel.helper = nil
         tunnel.isHelperStopping = false
         tunnel.sent = [:]
+        forgetProblems(of: tunnel)
         if wasExpected {
             // Its scripts have been told that all is down; whoever comes next begins anew.
             tunnel.helperKnows = nil
@@ -174,7 +184,9 @@ extension Supervisor {
             tunnel.sockets[link] = socket
             tell(tunnel, link, socket)
         case .resolved(let generation, let link, let addresses):
-            guard generation == tunnel.generation, tunnel.linkSlots[link] != nil else { return }
+            guard let remote = tunnel.sent[generation]?.remote(of: link), remote == tunnel.definition.remote(of: link),
+                tunnel.linkSlots[link] != nil
+            else { return }
             tell(tunnel)
             tunnel.addresses[link] = addresses
             tell(tunnel, link, addresses)
@@ -191,4 +203,5 @@ extension Supervisor {
 
 extension TunnelDefinition {
     fileprivate func bind(of link: LinkName) -> BindAddress? { links.first { $0.name == link }?.bind }
+    fileprivate func remote(of link: LinkName) -> HostPort? { links.first { $0.name == link }?.remote }
 }

@@ -134,7 +134,9 @@ struct Mlvpn {
             let programs = try definition.filters.map {
                 try FilterCompiler.compile(expression: $0.expression, device: definition.device)
             }
-            return CompiledTunnel(definition: definition, filterPrograms: programs)
+            let compiled = CompiledTunnel(definition: definition, filterPrograms: programs)
+            if let problem = compiled.sizeProblem { throw StartFailure("\(path): \(problem)") }
+            return compiled
         } catch let error as ConfError {
             throw StartFailure(error.problems.map { "\(path): \($0)" }.joined(separator: "\n"))
         }

@@ -201,6 +201,21 @@ import TunnelModel
         #expect(names == [[.text("acme")], [.text("second")]])
     }
 
+    @Test func aDefinitionTooLargeForTheProcessesIsRefusedAndNotStored() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let expression = (1...200).map { "udp port \($0 * 100)" }.joined(separator: " or ")
+        let filters = (1...40).map { #""adsl=\#(expression) or tcp port \#($0)""# }.joined(separator: ", ")
+        let routes = (0..<6000).map { #""2001:db8:ffff:ffff:\#(String($0, radix: 16))::/80""# }.joined(separator: ", ")
+        for (key, values) in [("filters", filters), ("routes", routes)] {
+            let answer = try await control.send(.patch, "/v1/tunnels/acme", #"{"\#(key)": [\#(values)]}"#)
+            #expect(answer.status == 422, "\(answer.text)")
+            #expect(answer.problem?.detail.contains("bytes, more than the") == true, "\(answer.text)")
+        }
+        #expect(try control.store.tunnel(named: "acme").definition.filters.isEmpty)
+        #expect(control.requests.count == 2)
+    }
+
     @Test func aCaptureIsAPcapFile() async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)

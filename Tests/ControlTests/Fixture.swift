@@ -52,6 +52,15 @@ final class Fixture: Sendable {
         try? FileManager.default.removeItem(atPath: path)
     }
 
+    /// The directory of a control process that comes after this one.
+    func successor(send: @escaping @Sendable (ControlRequest) -> Void) -> TunnelDirectory {
+        let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        return TunnelDirectory(
+            store: store, state: StateReader(state: state),
+            recorder: Recorder(store: store, instance: "test", retention: Retention(), logger: logger), hub: EventHub(),
+            logger: logger, send: { request, _ in send(request) })
+    }
+
     /// What the supervisor was told, in order.
     var requests: [ControlRequest] { supervisor.requests.withLock { $0 } }
 
@@ -75,10 +84,16 @@ final class Fixture: Sendable {
     func send(
         _ method: HTTPRequest.Method, _ path: String, _ body: String = "", headers: HTTPFields = [:]
     ) async throws -> Answer {
+        try await send(method, path, bytes: Array(body.utf8), headers: headers)
+    }
+
+    func send(
+        _ method: HTTPRequest.Method, _ path: String, bytes: [UInt8], headers: HTTPFields = [:]
+    ) async throws -> Answer {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         let request = Request(
             head: HTTPRequest(method: method, scheme: nil, authority: nil, path: path, headerFields: headers),
-            body: RequestBody(buffer: ByteBuffer(string: body)))
+            body: RequestBody(buffer: ByteBuffer(bytes: bytes)))
         let context = APIContext(source: APIContext.Source(logger: logger, uid: 1000))
         let response: Response
         do { response = try await routes.responder().respond(to: request, context: context) } catch {

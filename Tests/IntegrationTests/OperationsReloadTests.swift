@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Testing
 import TunnelTestKit
 
@@ -97,6 +98,46 @@ import TunnelTestKit
             try bed.rig.run(["sleep", "3"])
             try bed.addTunnel("acme", wires: [1])
             try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(5))
+        }
+    }
+
+    @Test func aTunnelThatIsEnabledWhileItIsStillBeingDisabledStartsAnew() throws {
+        try withTunnel { bed, customer in
+            let helper = try #require(
+                bed.server.processes.first { pid in
+                    (try? bed.rig.run(["cat", "/proc/\(pid)/comm"])) == "mlvpn-helper\n"
+                })
+            kill(helper, SIGSTOP)
+            try bed.daemon.admin("disable", "acme")
+            try bed.daemon.admin("enable", "acme")
+            kill(helper, SIGCONT)
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.daemon.admin("check")
+            try bed.daemon.admin("set-tunnel", "acme", "--route", "10.99.0.0/16")
+            try waitUntil("the route", within: .seconds(10)) { () throws(RigError) -> Bool in
+                try bed.rig.run(["ip", "route"], in: bed.server).contains("10.99.0.0/16")
+            }
+        }
+    }
+
+    @Test func aTunnelWhoseRowsCannotBeRunOutlivesControl() throws {
+        try withTunnel { bed, customer in
+            try bed.rig.run([
+                "sqlite3", "\(bed.daemon.stateDirectory)/mlvpn.db",
+                "UPDATE tunnels SET ip4 = '10.0.0.300/24' WHERE name = 'acme'",
+            ])
+            let control = try bed.pid(of: "mlvpn-control")
+            kill(control, SIGKILL)
+            try waitUntil("another control", within: .seconds(20)) { () throws(RigError) -> Bool in
+                guard let next = try? bed.pid(of: "mlvpn-control"), next != control else { return false }
+                return try bed.rig.succeeds(bed.daemon.adminCommand + ["status"])
+            }
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(2))
+            try bed.daemon.admin("remove-tunnel", "acme")
+            try waitUntil("the device to be gone", within: .seconds(15)) { () throws(RigError) -> Bool in
+                try !bed.rig.run(["ip", "-br", "link"], in: bed.server).contains("mlacme")
+            }
         }
     }
 

@@ -33,6 +33,40 @@ struct MessageTests {
         try checkAll(Samples.engineNotices())
     }
 
+    /// Whatever passes the check fits every message that it goes into.
+    @Test func theLargestTunnelFitsAllMessages() throws {
+        var tunnel = try #require(try Samples.tunnels().last)
+        tunnel.definition.links = try (0..<32).map { number in
+            LinkDefinition(name: try LinkName("link\(number)" + String(repeating: "x", count: 57)))
+        }
+        tunnel.definition.filters = []
+        tunnel.filterPrograms = []
+        let names = tunnel.definition.links.map(\.name)
+        let slots = names.map { LinkSlot(link: $0, slot: 1) }
+        let route = try CIDR("2001:db8:1234:5678::/64", field: "route")
+        let program = [BPFInstruction](repeating: BPFInstruction(code: 6, jt: 0, jf: 0, k: 1), count: 1000)
+        while tunnel.sizeProblem == nil {
+            tunnel.definition.routes += [CIDR](repeating: route, count: 50)
+        }
+        #expect(tunnel.sizeProblem?.description.contains("routes") == true)
+        tunnel.definition.routes.removeLast(50)
+        let resume = HelperResume(
+            previous: tunnel, hasDevice: true, sockets: names.map { BoundSocket(link: $0, isIPv6: true) },
+            linksUp: names)
+        let configure = HelperRequest.configure(generation: 1, tunnel: tunnel, resume: resume)
+        #expect(configure.encoded().count <= Channel.maximumMessage)
+        while tunnel.sizeProblem == nil {
+            tunnel.definition.filters.append(FilterDefinition(links: [names[0]], expression: "udp"))
+            tunnel.filterPrograms.append(program)
+        }
+        #expect(tunnel.sizeProblem?.description.contains("filters") == true)
+        tunnel.definition.filters.removeLast()
+        tunnel.filterPrograms.removeLast()
+        let define = EngineRequest.define(slot: 1, generation: 1, tunnel: tunnel, linkSlots: slots)
+        #expect(define.encoded().count <= Channel.maximumMessage)
+        #expect(ControlRequest.apply(id: 1, generation: 1, tunnel: tunnel).encoded().count <= Channel.maximumMessage)
+    }
+
     @Test func unknownKindsAreRefused() {
         for kind: UInt8 in [0, 20, 255] {
             #expect(throws: MalformedMessage.self) { try decode([kind], as: ControlRequest.self) }

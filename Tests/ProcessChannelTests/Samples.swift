@@ -53,7 +53,7 @@ enum Samples {
     static func controlRequests() throws -> [ControlRequest] {
         try tunnels().map { .apply(id: 7, generation: 42, tunnel: $0) }
             + [
-                .remove(id: -1), .ready, .debug(id: 7, tokens: 5),
+                .remove(id: -1), .ready(kept: []), .ready(kept: [3, -1]), .debug(id: 7, tokens: 5),
                 .capture(id: 7, link: try LinkName("adsl1"), limits: limits),
                 .capture(id: 7, link: nil, limits: limits),
             ]

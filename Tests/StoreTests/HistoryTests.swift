@@ -129,6 +129,43 @@ extension Store {
             try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_daily") == [[.real(20), .real(43_280)]])
     }
 
+    @Test func noLinkIsDownBecauseNobodyRanIt() throws {
+        func silent(_ events: [HistoryEvent], at seconds: Int64, alive: Int64) throws {
+            try writer.record(
+                events, eventsRead: 0, alive: alive == 0 ? 0 : noon + alive * 1000, now: noon + seconds * 1000)
+        }
+        // The engine has not begun yet, then it is away.
+        try silent([define(adsl)], at: 0, alive: 0)
+        try silent([], at: 100, alive: 0)
+        try record([], at: 110)
+        try silent([], at: 130, alive: 111)
+        try silent([define(adsl, 200)], at: 200, alive: 111)
+        try store.setClock(now: noon + 200_000)
+        #expect(try store.rows("SELECT * FROM link_outages").isEmpty)
+        // From here on it has its time of grace.
+        try record([define(adsl, 300)], at: 300)
+        try record([], at: 329)
+        #expect(try store.rows("SELECT * FROM link_outages").isEmpty)
+        try record([], at: 331)
+        #expect(
+            try store.rows("SELECT started_at, reason FROM link_outages")
+                == [[.text("2024-03-10T12:05:30.000Z"), .text("never up")]])
+    }
+
+    @Test func whatABackupKnowsEndsWithIt() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([], at: 100)
+        // Restored by the same daemon ten minutes later.
+        #expect(try writer.begin(instance: "one", isRestored: true, now: noon + 700_000) == 0)
+        #expect(try store.currentStates()[adsl] == .unknown)
+        try record([define(adsl, 700)], at: 700)
+        try record([], at: 740)
+        try store.setClock(now: noon + 800_000)
+        #expect(
+            try store.rows("SELECT up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily")
+                == [[.real(90), .real(70), .real(43_840)]])
+    }
+
     @Test func theTunnelIsUpWhileAnyLinkIs() throws {
         try record(
             [define(adsl), define(lte), change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
@@ -196,6 +233,26 @@ extension Store {
         #expect(try store.rows("SELECT count(*) FROM series WHERE retired_at IS NOT NULL") == [[.integer(0)]])
     }
 
+    @Test func underANameThatIsTakenAgainThereIsOneHistory() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([define(other, 20), change(other, 30, .connecting, .up)], at: 30)
+        try record([], at: 100)
+        try store.remove("acme", by: byTest)
+        _ = try store.change("second", by: byTest) { $0.name = try name("acme") }
+        try record([change(adsl, 140, .up, .down, heard: 130)], at: 140)
+        try store.setClock(now: noon + 86_400_000)
+        for view in ["link_uptime_monthly", "link_uptime_daily", "tunnel_uptime_daily"] {
+            #expect(try store.rows("SELECT * FROM \(view) WHERE unknown_seconds < 0").isEmpty, "\(view)")
+        }
+        #expect(try store.rows("SELECT up_seconds FROM link_uptime_monthly WHERE tunnel = 'acme'") == [[.real(100)]])
+        let names = try store.rows("SELECT DISTINCT tunnel FROM link_outages ORDER BY tunnel")
+        #expect(names.count == 2 && names.first == [.text("acme")])
+        if case .text(let old)? = names.last?.first { #expect(old.hasPrefix("acme (removed 20")) }
+    }
+
     @Test func aClockThatIsSetBackMakesNoNegativeInterval() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 4000, .up, .down, heard: 4000)], at: 4000)
@@ -246,6 +303,26 @@ extension Store {
         #expect(try store.rows("SELECT count(*) FROM samples_minute") == [[.integer(0)]])
         #expect(try store.rows(query) == expected)
         #expect(try store.rows("SELECT tx_bytes FROM samples_day") == [[.integer(157)]])
+    }
+
+    @Test func trafficIsCountedOnceAfterTheClockWasSetBackOverTheHour() throws {
+        try record([define(adsl)], at: 0)
+        func sample(_ total: Int64, at seconds: Int64) throws {
+            let sample = LinkSample(
+                subject: adsl, txTotal: total, rxTotal: total, samples: 6, srttMicroseconds: nil, lossPermille: nil)
+            try store.record([sample], counters: 1, now: noon + seconds * 1000)
+        }
+        try sample(100, at: 60)
+        try store.rollUp(Retention(), now: noon + 3_660_000)
+        try record([], at: 3660)
+        // Back into the hour that was summed up.
+        try record([], at: 3000)
+        try sample(150, at: 3000)
+        try store.setClock(now: noon + 3_060_000)
+        let query = "SELECT sum(tx_bytes), sum(rx_bytes) FROM link_traffic_hourly"
+        #expect(try store.rows(query) == [[.integer(150), .integer(150)]])
+        try store.rollUp(Retention(), now: noon + 3_660_000)
+        #expect(try store.rows(query) == [[.integer(150), .integer(150)]])
     }
 
     @Test func theApisTablesAreThoseOfTheViews() async throws {

@@ -154,6 +154,43 @@ import TunnelTestKit
         }
     }
 
+    /// A helper that is slow may answer to an older definition than the one in force; the answer is as good.
+    @Test func anAddressOfAnOlderDefinitionReachesTheEngineUnlessItChangedSince() throws {
+        func client(_ remote: String, timeout: Int) -> String {
+            """
+            [general]
+            mode = "client"
+            interface_name = "mlt0"
+            password = "pleasechangeme!"
+            ip4 = "10.77.0.1/30"
+            timeout = \(timeout)
+            [adsl1]
+            remotehost = "\(remote)"
+            remoteport = 6001
+
+            """
+        }
+        try NetworkRig.with { rig in
+            // To the first address there is no way, at the second one nobody listens.
+            let instance = try Instance(rig, client("192.0.2.1", timeout: 10))
+            let helper = try instance.onlyPid("mlvpn-helper")
+            kill(helper, SIGSTOP)
+            try instance.write(client("127.0.0.1", timeout: 10))
+            instance.process.signal(SIGHUP)
+            try instance.waitForLog("reloaded", count: 1)
+            try instance.write(client("127.0.0.1", timeout: 11))
+            instance.process.signal(SIGHUP)
+            try instance.waitForLog("reloaded", count: 2)
+            kill(helper, SIGCONT)
+            try waitUntil("datagrams to the second address", within: .seconds(20)) { () throws(RigError) in
+                let counters = try rig.run(["cat", "/proc/net/snmp"], in: instance.namespace)
+                let udp = counters.split(separator: "\n").last { $0.hasPrefix("Udp: ") } ?? ""
+                let noPorts = udp.split(separator: " ").dropFirst(2).first ?? "0"
+                return noPorts != "0"
+            }
+        }
+    }
+
     @Test(arguments: ["mlvpn", "mlvpn-helper", "mlvpn-engine"])
     func hangUpToAnyProcessReadsTheFileAgainAndTermEndsAll(name: String) throws {
         try withInstance { instance in

@@ -1,0 +1,166 @@
+import AdminAPI
+import Foundation
+import HTTPTypes
+import LinuxSystem
+import ProcessChannel
+import Store
+import Synchronization
+import Testing
+import TunnelModel
+
+@testable import Control
+
+/// What the engine shows, as history has it.
+@Suite struct RecordingTests {
+    private let start = Clock.wallMilliseconds()
+
+    /// A second of the daemon's, while the engine lives.
+    private func tick(_ control: Fixture, _ seconds: Int64, alive: Int64? = nil) async {
+        control.state.header.pointee.heartbeat = start + (alive ?? seconds) * 1000
+        await control.directory.tick(now: start + seconds * 1000)
+    }
+
+    private func show(_ control: Fixture, _ tunnel: String, _ state: LinkState) async throws {
+        for link in ["adsl", "lte"] {
+            try await control.show(tunnel, link) {
+                $0.state = state.rawValue
+                $0.since = start
+            }
+        }
+    }
+
+    private func openStates(_ control: Fixture, _ tunnel: String) throws -> [HistoryState] {
+        let states = try control.store.currentStates()
+        return ["adsl", "lte"].compactMap { states[LinkSubject(tunnel: tunnel, link: $0)] }
+    }
+
+    @Test(arguments: [false, true])
+    func aNameIsTakenFromARemovedTunnelAtOnceAndTheLinksAreUp(bySQL: Bool) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        for tunnel in ["acme", "second"] { try await show(control, tunnel, .up) }
+        await tick(control, 1)
+        #expect(try openStates(control, "acme") == [.up, .up])
+        if bySQL {
+            try sqlite(
+                control.store.path,
+                "DELETE FROM tunnels WHERE name = 'second'; UPDATE tunnels SET name = 'second' WHERE name = 'acme'")
+            let answer = try await control.send(.post, "/v1/reload")
+            #expect(answer.status == 200, "\(answer.text)")
+        } else {
+            #expect(try await control.send(.delete, "/v1/tunnels/second").status == 204)
+            #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"name": "second"}"#).status == 200)
+        }
+        for second in [2, 3, 60, 61] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "second") == [.up, .up])
+        #expect(try openStates(control, "acme").isEmpty)
+        #expect(try control.store.query("SELECT * FROM link_outages").rows.isEmpty)
+    }
+
+    @Test func tunnelsThatExchangeTheirNamesKeepTheirStates() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        try await show(control, "acme", .up)
+        for second in [1, 40] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "second") == [.down, .down])
+        try sqlite(
+            control.store.path,
+            """
+            UPDATE tunnels SET name = 'x' WHERE name = 'acme'; UPDATE tunnels SET name = 'acme' WHERE name = 'second';
+            UPDATE tunnels SET name = 'second' WHERE name = 'x'
+            """)
+        #expect(try await control.send(.post, "/v1/reload").status == 200)
+        for second in [41, 42] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "second") == [.up, .up])
+        #expect(try openStates(control, "acme") == [.down, .down])
+        let changes = try control.store.query(
+            "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
+        #expect(changes.rows == [[.integer(4)]])
+    }
+
+    @Test func whatWasDownIsDownAgainAfterATimeThatNobodySaw() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try await show(control, "acme", .down)
+        await tick(control, 2)
+        #expect(try openStates(control, "acme") == [.down, .down])
+        await tick(control, 20, alive: 3)
+        #expect(try openStates(control, "acme") == [.unknown, .unknown])
+        for second in [21, 52] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "acme") == [.down, .down])
+    }
+
+    @Test func aRestoredDatabaseKnowsWhatIsSeenNow() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        for second in [1, 40] { await tick(control, Int64(second)) }
+        let backup = "\(control.store.path).backup"
+        try control.store.backup(to: backup)
+        try await show(control, "acme", .up)
+        await tick(control, 50)
+        #expect(try openStates(control, "acme") == [.up, .up] && openStates(control, "second") == [.down, .down])
+        #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"name": "other"}"#).status == 200)
+        let data = try #require(FileManager.default.contents(atPath: backup))
+        let answer = try await control.send(.post, "/v1/restore", bytes: Array(data))
+        #expect(answer.status == 200, "\(answer.text)")
+        await tick(control, 51)
+        #expect(try openStates(control, "acme") == [.up, .up])
+        #expect(try openStates(control, "second") == [.unknown, .unknown])
+        await tick(control, 90)
+        #expect(try openStates(control, "acme") == [.up, .up] && openStates(control, "second") == [.down, .down])
+    }
+
+    @Test(arguments: [Int64.max, Int64.min, -1]) func anImpossibleTimeOfTheEnginesIsNoTime(time: Int64) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let entry = try #require(await control.directory.entries.values.first)
+        let slot = try #require(entry.slot)
+        let reasons: [LinkReason] = [.reconfigured, .timeout, .none]
+        for (index, reason) in reasons.enumerated() {
+            var event = StateMap.Event()
+            event.number = UInt64(index) + 1
+            event.time = time
+            event.lastHeard = time
+            event.slot = slot
+            event.linkSlot = try #require(entry.linkSlots.values.min())
+            event.state = LinkState.down.rawValue
+            event.previousState = LinkState.up.rawValue
+            event.reason = reason.rawValue
+            control.state.event(event.number).pointee = event
+        }
+        control.state.header.pointee.eventCount = UInt64(reasons.count)
+        for second in [1, 2, 40] { await tick(control, Int64(second)) }
+        #expect(await control.directory.eventsRead == 3)
+        #expect(try control.store.query("SELECT * FROM state_changes WHERE at < 0 OR last_heard < 0").rows.isEmpty)
+    }
+
+    @Test func aTunnelWhoseRowsCannotBeRunIsKeptByTheNextControlUntilItIsRemoved() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("bad", port: 6080)
+        try await control.addTunnel("worse", port: 7080)
+        for name in ["bad", "worse"] {
+            try sqlite(control.store.path, "UPDATE tunnels SET ip4 = '10.0.0.300/24' WHERE name = '\(name)'")
+        }
+        let sent = Sent()
+        let next = control.successor { request in sent.requests.withLock { $0.append(request) } }
+        try await next.start(eventsRead: 0)
+        #expect(sent.requests.withLock { $0.last } == .ready(kept: [2, 3]))
+        try await next.remove("bad", expectedVersion: nil, by: Change(uid: 0, action: "remove"))
+        #expect(sent.requests.withLock { $0.last } == .remove(id: 2))
+        try sqlite(control.store.path, "DELETE FROM tunnels WHERE name = 'worse'")
+        _ = try await next.reload(names: nil, dryRun: true)
+        #expect(sent.requests.withLock { $0.last } == .remove(id: 2))
+        _ = try await next.reload(names: nil, dryRun: false)
+        #expect(sent.requests.withLock { $0.last } == .remove(id: 3))
+    }
+
+    private final class Sent: Sendable {
+        let requests = Mutex<[ControlRequest]>([])
+    }
+}

@@ -1,0 +1,91 @@
+import Glibc
+import LinuxSystem
+import ProcessChannel
+import Testing
+import TunnelModel
+
+@testable import Helper
+
+/// A link's socket and its peer's addresses, as definitions and names change.
+struct LinkSocketTests {
+    private final class Surroundings {
+        let loop: EventLoop
+        var told: [String] = []
+        var problems: [String] = []
+        var questions: [(isIPv6: Bool?, done: (Result<[IPAddress], LookupFailure>) -> Void)] = []
+
+        init() throws { loop = try EventLoop() }
+
+        func socket(_ words: String, mode: TunnelMode = .client) throws -> LinkSocket {
+            LinkSocket(
+                try LinkSpec(words).definition, mode: mode,
+                surroundings: .init(
+                    loop: loop,
+                    resolve: { [unowned self] (_, isIPv6, done) throws(SystemError) in
+                        questions.append((isIPv6, done))
+                    },
+                    tell: { [unowned self] notice in
+                        switch notice {
+                        case .socket(_, let isIPv6): told.append(isIPv6 ? "IPv6 socket" : "IPv4 socket")
+                        case .resolved(let addresses): told.append("\(addresses)")
+                        }
+                    },
+                    report: { [unowned self] _, text in if let text { problems.append(text) } }))
+        }
+
+        func answer(_ addresses: String...) throws {
+            try #require(questions.last).done(.success(addresses.compactMap { IPAddress($0) }))
+        }
+    }
+
+    @Test func aNewPortIsTriedAtOnceHoweverLongTheOldOneWasTaken() throws {
+        let around = try Surroundings()
+        let taken = try UDPSocket.open(
+            bind: SocketAddress(try #require(IPAddress("127.0.0.1")), port: 0).system, description: "a port")
+        let address = SocketAddress(system: try UDPSocket.localAddress(taken.raw))
+        let socket = try around.socket("adsl,bind=\(address)", mode: .server)
+        socket.proceed()
+        #expect(around.told.isEmpty && around.problems.first?.contains("ss -lunp") == true, "\(around.problems)")
+        socket.configure(try LinkSpec("adsl,bind=127.0.0.1").definition, mode: .server)
+        #expect(around.told == ["IPv4 socket"])
+    }
+
+    @Test func aSocketWithoutAnAddressOfItsOwnFollowsThePeersName() throws {
+        let around = try Surroundings()
+        let socket = try around.socket("adsl,remote=peer.example:5080")
+        socket.proceed()
+        try around.answer("192.0.2.1")
+        #expect(around.told.first == "IPv4 socket")
+        // Another name, which has no IPv4 address.
+        socket.configure(try LinkSpec("adsl,remote=other.example:5080").definition, mode: .client)
+        #expect(around.questions.count == 2)
+        #expect(around.questions.allSatisfy { $0.isIPv6 == nil })
+        around.told = []
+        try around.answer("2001:db8::1", "2001:db8::2")
+        #expect(around.told.first == "IPv6 socket")
+        #expect(around.told.last?.contains("2001:db8::2") == true, "\(around.told)")
+        // Both: what there is serves, now and when something else changes.
+        around.told = []
+        let limit = Clock.now() + .seconds(10)
+        while around.questions.count == 2 {
+            // More often than once a second it is not asked.
+            try #require(Clock.now() < limit)
+            socket.resolveAgain()
+            usleep(20_000)
+        }
+        try around.answer("192.0.2.1", "2001:db8::1")
+        #expect(around.told.count == 1 && around.told.first?.contains("192.0.2.1") == false, "\(around.told)")
+        socket.configure(try LinkSpec("adsl,remote=other.example:5080,limit=20mbit").definition, mode: .client)
+        #expect(around.told.count == 1)
+    }
+
+    @Test func anAddressOfItsOwnDecidesWhatIsAskedFor() throws {
+        let around = try Surroundings()
+        let socket = try around.socket("adsl,bind=127.0.0.1,remote=peer.example:5080")
+        socket.proceed()
+        #expect(around.told == ["IPv4 socket"])
+        #expect(around.questions.map(\.isIPv6) == [false])
+        try around.answer("192.0.2.1")
+        #expect(around.told.count == 2)
+    }
+}
