@@ -56,6 +56,9 @@ extension TunnelRuntime {
         if resequencer.pointee.held > 0 {
             let buffers = buffers
             let isReleased = resequencer.pointee.adopt { packet in
+                if packet.count == 0 {
+                    return InboundPacket(bytes: packet.bytes, count: 0, link: Int(packet.link), isPooled: true)
+                }
                 guard let slot = buffers.pool.take() else { return nil }
                 memcpy(slot, packet.bytes, Int(packet.count))
                 return InboundPacket(
@@ -224,6 +227,12 @@ extension TunnelRuntime {
         _ packet: InboundPacket, _ header: DatagramHeader, _ coalescer: inout Coalescer, _ now: Moment
     ) {
         guard let resequencer, header.reorder else { return deliver(packet, &coalescer) }
+        var packet = packet
+        if resequencer.pointee.isAhead(header.dataSequence), mayOvertake(packet) {
+            deliver(packet, &coalescer)
+            // Its number has come.
+            packet.count = 0
+        }
         var verdict = resequencer.pointee.insert(packet, sequence: header.dataSequence, now: now.nanoseconds)
         if verdict == .full {
             drain(resequencer, &coalescer)
@@ -232,9 +241,19 @@ extension TunnelRuntime {
         if verdict == .held { drain(resequencer, &coalescer) } else { deliver(packet, &coalescer) }
     }
 
+    /// A stock peer sends acknowledgements over its slow links, too: a download would wait for the slowest.
+    private func mayOvertake(_ packet: InboundPacket) -> Bool {
+        !links[Int(packet.link)].session.pointee.capabilities.contains(.receiverReports)
+            && isAcknowledgement(
+                UnsafeRawBufferPointer(start: packet.bytes, count: Int(packet.count)),
+                linkHeaderLength: linkHeaderLength)
+    }
+
     // MARK: The device
 
     private func deliver(_ packet: InboundPacket, _ coalescer: inout Coalescer) {
+        // Delivered before its turn.
+        guard packet.count > 0 else { return }
         let bytes = UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count))
         // Both ways: a stock peer does not do its half.
         if clampsMSS { clamp(bytes) }

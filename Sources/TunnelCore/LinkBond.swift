@@ -38,6 +38,8 @@ public struct LinkBond: ~Copyable {
         var limit = RateLimit()
         var reports = PathReports()
         var weight: UInt64 = 0
+        /// Of what the peer sends, thousandths, over some seconds.
+        var incomingLoss: Double = 0
         var roundTrip: Int64 = 0
         var roundTripAt: Int64 = .min / 2
         var observation = Observation(roundTrip: nil, incomingLossPermille: 0, reports: false, takesCopies: false)
@@ -65,11 +67,14 @@ public struct LinkBond: ~Copyable {
     private var paced: UInt32 = 0
     /// No link was open at some moment since the last choice.
     private var wasBusy = false
+    private var smoothedAt: Int64 = 0
 
     /// What may wait in a path while there is more to send.
     private static let standingQueue = 10 * millisecond
     /// A path may hold so much more for its packets to arrive in order with those of a later one.
     private static let longestLag = 40 * millisecond
+    /// Thousandths; less is in the noise of what a stock peer's datagrams tell.
+    private static let tolerableLoss: Double = 8
     /// Arrivals closer than this count as simultaneous.
     private static let sameArrival = millisecond
 
@@ -147,6 +152,7 @@ public struct LinkBond: ~Copyable {
     public mutating func choose(among mask: UInt32, now: Int64) -> Bool {
         var chosen = mask
         if policy == .adaptive {
+            smoothLosses(now)
             let links = links
             chosen = choice.choose(from: mask, flows: flows.count(now: now), isBusy: wasBusy, now: now) {
                 Self.judge(links[$0])
@@ -161,13 +167,23 @@ public struct LinkBond: ~Copyable {
         return isChanged
     }
 
+    /// A session counts loss over a few dozen datagrams.
+    private mutating func smoothLosses(_ now: Int64) {
+        guard now - smoothedAt >= 50 * millisecond else { return }
+        smoothedAt = now
+        Self.forEach(known) { link in
+            links[link].incomingLoss += (links[link].observation.incomingLossPermille - links[link].incomingLoss) * 0.03
+        }
+    }
+
     private static func judge(_ link: Link) -> LinkChoice.Observation {
         let seen = link.observation
         return LinkChoice.Observation(
             capacity: link.pacer.capacity, recentRate: link.pacer.recentRate,
             // Who sends no reports leaves us what we lose of theirs to go by.
-            lossPermille: seen.reports ? link.reports.lossPermille : seen.incomingLossPermille,
-            roundTrip: seen.roundTrip, takesCopies: seen.takesCopies)
+            lossPermille: seen.reports
+                ? link.reports.lossPermille : link.incomingLoss > tolerableLoss ? link.incomingLoss : 0,
+            roundTrip: seen.roundTrip, takesCopies: seen.takesCopies, isStock: !seen.reports)
     }
 
     /// A path may hold what arrives before the latest of them brings something sent at the same time, and a little more,

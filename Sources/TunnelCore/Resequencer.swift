@@ -136,6 +136,11 @@ public struct Resequencer: ~Copyable {
         return .held
     }
 
+    /// Whether a packet of this number would be held.
+    public func isAhead(_ sequence: UInt64) -> Bool {
+        isStarted && sequence > expected && sequence - expected < reach
+    }
+
     /// The next packet in order, or nil when the head is missing and still waited for.
     public mutating func next() -> InboundPacket? {
         while expected < end {
