@@ -89,7 +89,7 @@ public struct LinkStatus: Codable, Equatable, Sendable {
     public var rttMS: Double?
     /// Of what we receive.
     public var lossPercent: Double
-    /// What the link is found able to carry, bytes per second.
+    /// What the link is found able to carry, bits per second.
     public var rateBPS: UInt64?
     /// Outer bytes, over UDP.
     public var rxBytes: UInt64

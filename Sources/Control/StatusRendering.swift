@@ -51,7 +51,7 @@ extension LinkStatus {
         peer = record.peer.isNone ? nil : record.peer.description
         rttMS = record.smoothedRTT > 0 ? Double(record.smoothedRTT) / 1000 : nil
         lossPercent = Double(min(record.lossPermille, 1000)) / 10
-        rateBPS = record.capacity > 0 ? record.capacity : nil
+        rateBPS = record.capacity > 0 ? min(record.capacity, 1 << 60) * 8 : nil
         rxBytes = record.rxBytes
         txBytes = record.txBytes
         lastHeard = Timestamp.optionalText(record.lastHeard)

@@ -110,8 +110,8 @@ func byteText(_ count: UInt64) -> String {
 }
 
 /// `20.0 Mbit/s` of bytes per second.
-func rateText(_ bytesPerSecond: UInt64) -> String {
-    var value = Double(bytesPerSecond) * 8
+func rateText(_ bitsPerSecond: UInt64) -> String {
+    var value = Double(bitsPerSecond)
     for unit in ["bit/s", "kbit/s", "Mbit/s"] {
         if value < 1000 { return "\(decimal(value, places: 1)) \(unit)" }
         value /= 1000
