@@ -155,7 +155,7 @@ import TunnelTestKit
     }
 
     /// A helper that is slow may answer to an older definition than the one in force; the answer is as good.
-    @Test func anAddressOfAnOlderDefinitionReachesTheEngineUnlessItChangedSince() throws {
+    @Test func anAddressOfAnOlderDefinitionReachesTheEngine() throws {
         func client(_ remote: String, timeout: Int) -> String {
             """
             [general]
@@ -171,18 +171,17 @@ import TunnelTestKit
             """
         }
         try NetworkRig.with { rig in
-            // To the first address there is no way, at the second one nobody listens.
-            let instance = try Instance(rig, client("192.0.2.1", timeout: 10))
+            // The name has no address, so the engine has none; at the address nobody listens.
+            let instance = try Instance(rig, client("nowhere.invalid", timeout: 10))
             let helper = try instance.onlyPid("mlvpn-helper")
             kill(helper, SIGSTOP)
-            try instance.write(client("127.0.0.1", timeout: 10))
-            instance.process.signal(SIGHUP)
-            try instance.waitForLog("reloaded", count: 1)
-            try instance.write(client("127.0.0.1", timeout: 11))
-            instance.process.signal(SIGHUP)
-            try instance.waitForLog("reloaded", count: 2)
+            for timeout in [10, 11] {
+                try instance.write(client("127.0.0.1", timeout: timeout))
+                instance.process.signal(SIGHUP)
+                try instance.waitForLog("reloaded", count: timeout - 9)
+            }
             kill(helper, SIGCONT)
-            try waitUntil("datagrams to the second address", within: .seconds(20)) { () throws(RigError) in
+            try waitUntil("datagrams to the address", within: .seconds(20)) { () throws(RigError) in
                 let counters = try rig.run(["cat", "/proc/net/snmp"], in: instance.namespace)
                 let udp = counters.split(separator: "\n").last { $0.hasPrefix("Udp: ") } ?? ""
                 let noPorts = udp.split(separator: " ").dropFirst(2).first ?? "0"
