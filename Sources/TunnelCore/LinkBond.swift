@@ -65,6 +65,8 @@ public struct LinkBond: ~Copyable {
     /// Links whose pace lets nothing through at the moment, and those that have a pace.
     private var blocked: UInt32 = 0
     private var paced: UInt32 = 0
+    /// While none has a pace: those on which a packet arrives first. What is sent does not change that.
+    private var soonest: UInt32 = 0
     /// No link was open at some moment since the last choice.
     private var wasBusy = false
     private var smoothedAt: Int64 = 0
@@ -107,6 +109,7 @@ public struct LinkBond: ~Copyable {
     public mutating func remove(_ link: Int) {
         known &= ~Self.bit(link)
         eligible &= ~Self.bit(link)
+        soonest &= ~Self.bit(link)
     }
 
     /// The next ``choose(among:now:)`` begins anew.
@@ -246,6 +249,7 @@ public struct LinkBond: ~Copyable {
             if !isOpen(link) { blocked |= Self.bit(link) }
         }
         if eligible & ~blocked == 0 { wasBusy = true }
+        soonest = eligible & paced == 0 ? earliest(of: eligible) : 0
     }
 
     /// Whether measured rates hold sending back; caps always do.
@@ -262,7 +266,7 @@ public struct LinkBond: ~Copyable {
     public mutating func pick(_ size: Int) -> Int {
         var open = eligible & ~blocked
         guard open != 0 else { return -1 }
-        if policy == .adaptive { open = earliest(of: open) }
+        if policy == .adaptive { open = soonest != 0 ? soonest : earliest(of: open) }
         scheduler.restrict(to: open)
         let link = scheduler.pick(size)
         guard link >= 0 else { return -1 }
@@ -291,12 +295,13 @@ public struct LinkBond: ~Copyable {
     private mutating func charge(_ link: Int, _ size: Int) {
         links[link].pacer.sent(size)
         links[link].limit.sent(size)
-        if !isOpen(link) { blocked |= Self.bit(link) }
+        if paced & Self.bit(link) != 0, !isOpen(link) { blocked |= Self.bit(link) }
     }
 
     /// Those of a mask on which a packet sent now arrives first.
     private func earliest(of mask: UInt32) -> UInt32 {
         guard mask & (mask &- 1) != 0 else { return mask }
+        let links = links
         var least = Int64.max
         Self.forEach(mask) { least = min(least, links[$0].way + links[$0].pacer.delay) }
         var found: UInt32 = 0

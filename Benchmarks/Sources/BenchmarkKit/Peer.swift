@@ -30,6 +30,8 @@ public struct Site {
         self.links = links
         server = try rig.namespace("\(name)-server")
         client = try rig.namespace("\(name)-client")
+        // A connection is not to start from what another over other lines found out about the same address.
+        for end in [server, client] { try rig.run(["sysctl", "-qw", "net.ipv4.tcp_no_metrics_save=1"], in: end) }
         for number in 1...links {
             try lay(
                 number, WireEnd(server, "wire\(number)", "\(Site.serverWire(number))/24"),

@@ -13,7 +13,7 @@ func fuzzLink(_ input: inout FuzzInput) {
 
 private let cipher = SessionCipher(password: Array("fuzz".utf8))
 
-private struct FuzzedLink {
+private struct FuzzedLink: ~Copyable {
     private var session: LinkSession
     private var bond = LinkBond()
     private var health = LinkHealth()
