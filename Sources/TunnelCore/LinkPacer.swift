@@ -129,7 +129,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     private mutating func closeWindow(
         _ arrived: UInt32, at arrival: Int64, isCounted: Bool, _ queued: Int64, _ time: Int64
     ) {
-        let elapsed = arrival - windowArrival
+        let elapsed = arrival &- windowArrival
         let isContinuous = time - windowStart < second && elapsed > Self.window / 2 && elapsed < 2 * second
         let bytes = max(0, Int32(bitPattern: arrived &- windowArrived))
         let least = leastQueued

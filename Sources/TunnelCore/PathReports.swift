@@ -37,17 +37,11 @@ public struct PathReports: BitwiseCopyable, Sendable {
 
     public init() {}
 
-    /// What was known of the line's loss is too old.
-    public mutating func forgetLoss() {
-        lossPermille = 0
-        judged = 0
-    }
-
     public mutating func take(_ report: ReceiverReport, now: Int64) {
         defer { last = report }
         let queuedBefore = queued
         hasOverflowed = false
-        if let last { arrival += Int64(Int32(bitPattern: report.time &- last.time)) * 1000 }
+        if let last { arrival &+= Int64(Int32(bitPattern: report.time &- last.time)) * 1000 }
         noteDelay(report, now: now)
         guard let last, report.packets > last.packets, report.highestSequence > last.highestSequence else { return }
         let expected = Double(report.highestSequence - last.highestSequence)
