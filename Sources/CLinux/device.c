@@ -31,7 +31,7 @@ _Static_assert(CLINUX_RTM_NEWROUTE == RTM_NEWROUTE && CLINUX_RTM_DELROUTE == RTM
 _Static_assert(CLINUX_RTM_GETROUTE == RTM_GETROUTE, "");
 _Static_assert(CLINUX_IFLA_IFNAME == IFLA_IFNAME && CLINUX_IFLA_MTU == IFLA_MTU, "");
 _Static_assert(CLINUX_IFLA_TXQLEN == IFLA_TXQLEN && CLINUX_IFLA_LINKINFO == IFLA_LINKINFO, "");
-_Static_assert(CLINUX_IFLA_GROUP == IFLA_GROUP && CLINUX_IFLA_GSO_MAX_SIZE == IFLA_GSO_MAX_SIZE, "");
+_Static_assert(CLINUX_IFLA_GROUP == IFLA_GROUP, "");
 _Static_assert(CLINUX_IFLA_INFO_KIND == IFLA_INFO_KIND, "");
 _Static_assert(CLINUX_IFA_ADDRESS == IFA_ADDRESS && CLINUX_IFA_LOCAL == IFA_LOCAL, "");
 _Static_assert(CLINUX_IFA_FLAGS == IFA_FLAGS && CLINUX_IFA_F_NODAD == IFA_F_NODAD, "");
@@ -65,10 +65,6 @@ int clinux_tun_set_virtio_header_size(int fd, int size) {
 
 int clinux_tun_set_offload(int fd, unsigned int bits) {
     return ioctl(fd, TUNSETOFFLOAD, (unsigned long)bits) < 0 ? -errno : 0;
-}
-
-int clinux_tun_set_send_buffer(int fd, int bytes) {
-    return ioctl(fd, TUNSETSNDBUF, &bytes) < 0 ? -errno : 0;
 }
 
 int clinux_netlink_socket(void) {

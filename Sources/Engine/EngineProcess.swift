@@ -155,7 +155,8 @@ private final class MainLoop {
         case .start(let count, let offloads): try start(workers: Int(count), offloads, &descriptors)
         case .define(let slot, let generation, let tunnel, let linkSlots):
             let worker = homes[slot]?.worker ?? leastBusy()
-            homes[slot] = Home(worker: worker, name: tunnel.definition.name.text, links: linkSlots)
+            let busy = homes[slot]?.busy ?? shared?.state.tunnel(slot)?.pointee.busyNanoseconds ?? 0
+            homes[slot] = Home(worker: worker, name: tunnel.definition.name.text, links: linkSlots, busy: busy)
             workers[worker].send(
                 .define(slot: slot, generation: generation, tunnel: tunnel, linkSlots: linkSlots))
         case .device(let slot, let features):
@@ -263,9 +264,11 @@ private final class MainLoop {
         for (slot, home) in homes {
             guard let record = shared.state.tunnel(slot) else { continue }
             let busy = record.pointee.busyNanoseconds
-            homes[slot]?.load = busy &- home.busy
+            // A record that another tunnel had before begins anew.
+            let load = busy >= home.busy ? busy - home.busy : 0
+            homes[slot]?.load = load
             homes[slot]?.busy = busy
-            loads[home.worker] &+= busy &- home.busy
+            loads[home.worker] += load
         }
         guard let most = loads.indices.max(by: { loads[$0] < loads[$1] }),
             let least = loads.indices.min(by: { loads[$0] < loads[$1] })

@@ -17,6 +17,7 @@ final class EngineShared: Sendable {
     private let controlWake: Int32
     private let events = Mutex<Void>(())
     private let flows = Mutex<Set<UInt32>>([])
+    let spareSlots = SpareSlots()
 
     init(state: MappedState, log: Logger, noticeWake: Int32, controlWake: Int32) {
         self.state = state

@@ -11,6 +11,8 @@ struct LinkResume {
     /// Names the tunnel, the link, the key and the role: another value is another session.
     var identity: UInt64
     var session: LinkSession
+    /// Where our datagrams are sent from: the address that the peer's came to, where the socket is bound to the wildcard.
+    var local: clinux_address
 }
 
 /// What the engine keeps of a tunnel in the state map.
@@ -28,13 +30,15 @@ struct LinkRuntime {
     let slot: Slot
     /// In the state map.
     let record: UnsafeMutablePointer<StateMap.LinkRecord>
+    let resume: UnsafeMutablePointer<LinkResume>
+    /// The session in `resume`.
     let session: UnsafeMutablePointer<LinkSession>
     /// -1: no socket yet.
     var socket: Int32 = -1
-    /// Where our datagrams are sent from: the address that the peer's came to, where the socket is bound to the wildcard.
-    var local = clinux_address()
     var run: SendRun
     var usesSegmentation = false
+    /// When segmentation that failed is tried again; .max: it has not.
+    var segmentationReturn = Int64.max
     var usesGRO = false
     var health = LinkHealth()
     var isFallback = false
@@ -47,11 +51,12 @@ struct LinkRuntime {
     var wasStarted = false
 
     init(
-        slot: Slot, record: UnsafeMutablePointer<StateMap.LinkRecord>, session: UnsafeMutablePointer<LinkSession>,
-        run: SendRun
+        slot: Slot, record: UnsafeMutablePointer<StateMap.LinkRecord>, resume: UnsafeMutablePointer<LinkResume>,
+        session: UnsafeMutablePointer<LinkSession>, run: SendRun
     ) {
         self.slot = slot
         self.record = record
+        self.resume = resume
         self.session = session
         self.run = run
     }

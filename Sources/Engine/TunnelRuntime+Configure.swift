@@ -148,13 +148,16 @@ extension TunnelRuntime {
             let session = LinkSession(
                 settings: settings, flowID: shared.takeFlowID(),
                 sequence: UInt64(max(0, now.wallMilliseconds)) * 1000, now: now.nanoseconds)
-            resume.pointee = LinkResume(layout: LinkResume.layout, identity: identity, session: session)
+            resume.pointee = LinkResume(
+                layout: LinkResume.layout, identity: identity, session: session, local: clinux_address())
             record.pointee = StateMap.LinkRecord()
             record.pointee.since = now.wallMilliseconds
         }
         guard let session = resume.pointer(to: \.session) else { return nil }
         (links + place).initialize(
-            to: LinkRuntime(slot: slot, record: record, session: session, run: SendRun(base: buffers.send(place))))
+            to: LinkRuntime(
+                slot: slot, record: record, resume: resume, session: session,
+                run: SendRun(base: buffers.send(place))))
         usedLinks |= 1 << UInt32(place)
         bond.pointee.reset(place)
         links[place].epoch = session.pointee.epoch
@@ -216,8 +219,8 @@ extension TunnelRuntime {
         flush(link, now)
         closeSocket(link)
         links[link].socket = descriptor
-        links[link].local = clinux_address()
         links[link].usesSegmentation = definition.offloads.udpSegment && engineOffloads.udpSegment
+        links[link].segmentationReturn = .max
         let wantsGRO = definition.offloads.udpGRO && engineOffloads.udpGRO
         links[link].usesGRO = clinux_udp_set_gro(descriptor, wantsGRO ? 1 : 0) == 0 && wantsGRO
         watch(descriptor, UInt64(link))
@@ -251,9 +254,11 @@ extension TunnelRuntime {
     }
 
     private func closeSocket(_ link: Int) {
+        guard links[link].socket >= 0 else { return }
         unwatch(links[link].socket)
-        if links[link].socket >= 0 { close(links[link].socket) }
+        close(links[link].socket)
         links[link].socket = -1
+        links[link].resume.pointee.local = clinux_address()
     }
 
     private func closeDevice() {
@@ -288,8 +293,9 @@ extension TunnelRuntime {
     }
 
     /// The end: descriptors closed, places in the state map given back.
-    func retire() {
+    func retire(_ now: Moment) {
         dropQueue()
+        restartOrder(now)
         forEachLink { link in
             closeSocket(link)
             shared.releaseFlowID(links[link].session.pointee.flowID)

@@ -8,18 +8,34 @@ import TunnelModel
 import TunnelWire
 
 // Receive side of a turn. Sequential within a tunnel: for each link with something to read, receive (UDP_GRO) into the
-// link's buffer → per datagram parse, replay check, open in place, session → resequencer by data_seq over all links →
+// link's buffer → per datagram parse, replay check, open beside it, session → resequencer by data_seq over all links →
 // coalescer → one writev per super-packet. Packets are never copied, but those that wait for a gap at the turn's end.
 
 extension TunnelRuntime {
-    /// Receives once from each link of `ready` (bits).
+    /// Nanoseconds that a turn receives for, over all links; level-triggered epoll brings back what is left over.
+    private static let receiveTime: Int64 = 500_000
+
+    /// Receives from each link of `ready` (bits).
     func receive(_ ready: UInt32, _ now: Moment) {
         var coalescer = makeCoalescer()
-        var left = ready & usedLinks
-        while left != 0 {
-            let link = left.trailingZeroBitCount
-            left &= left - 1
-            receive(link, &coalescer, now)
+        let ready = ready & usedLinks
+        guard ready != 0 else { return }
+        let share = Self.receiveTime / Int64(ready.nonzeroBitCount)
+        // Beginning with the first that had no turn last time.
+        let later = ready & (.max << firstLink)
+        let earlier = ready & ~later
+        firstLink = 0
+        for part in [later, earlier] {
+            var left = part
+            while left != 0 {
+                let link = left.trailingZeroBitCount
+                left &= left - 1
+                if Int64(Clock.now()) - now.nanoseconds > 2 * Self.receiveTime {
+                    firstLink = UInt32(link)
+                    return settle(&coalescer, now)
+                }
+                receive(link, &coalescer, now, share)
+            }
         }
         settle(&coalescer, now)
     }
@@ -83,9 +99,11 @@ extension TunnelRuntime {
 
     // MARK: One link
 
-    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ turn: Moment) {
+    /// Receives for `share` nanoseconds, and once at least: datagrams may be made to cost time, and other tunnels wait.
+    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ turn: Moment, _ share: Int64) {
         let state = links + link
         var now = turn
+        var start: Int64 = 0
         let buffer = buffers.receive(link)
         var used = 0
         var receives = 0
@@ -103,6 +121,7 @@ extension TunnelRuntime {
             // link's floor.
             now.nanoseconds = Int64(Clock.now())
             receives += 1
+            if start == 0 { start = now.nanoseconds }
             state.pointee.record.pointee.rxBatches &+= 1
             state.pointee.record.pointee.rxBytes &+= UInt64(count)
             let size = segment == 0 ? count : Int(segment)
@@ -117,6 +136,7 @@ extension TunnelRuntime {
                 offset += max(1, length)
             }
             used += (count + 63) & ~63
+            if now.nanoseconds - start > share { break }
         }
         if capturing != 0 { reviewCaptures(now) }
         measure(link, now)
@@ -158,18 +178,24 @@ extension TunnelRuntime {
                 record.pointee.droppedReplay &+= 1
                 return
             }
-            guard cipher.open(body, count: bodyCount, flowID: header.flowID, sequence: header.sequence) else {
+            let plaintext = buffers.plaintext(link) + (body + Datagram.macSize - buffers.receive(link))
+            guard
+                cipher.openRoomy(
+                    body, count: bodyCount, to: plaintext, flowID: header.flowID, sequence: header.sequence)
+            else {
                 record.pointee.droppedAuthentication &+= 1
                 trace(.protocol, "datagram from \(from) is not sealed with this password", link: link)
                 return
             }
-            body += Datagram.macSize
+            body = plaintext
             bodyCount -= Datagram.macSize
             let shared = shared
             reception = session.pointee.receive(
                 header, type, body: UnsafeRawBufferPointer(start: body, count: bodyCount), from: from,
                 now: now.nanoseconds, isOwnFlow: { shared.isOwnFlow($0) })
-            if session.pointee.peer == from { state.pointee.local = local }
+            if case .dropped = reception {} else if session.pointee.peer == from {
+                state.pointee.resume.pointee.local = local
+            }
         }
         // Another session, or an older one that is back: its first packets may be in this very batch.
         if session.pointee.epoch != state.pointee.epoch {

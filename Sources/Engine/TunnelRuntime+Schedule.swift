@@ -2,6 +2,7 @@ import Glibc
 import Logging
 import ProcessChannel
 import TunnelCore
+import TunnelCrypto
 import TunnelModel
 import TunnelWire
 
@@ -138,9 +139,10 @@ extension TunnelRuntime {
             return
         }
         lastQueued = now.nanoseconds
-        memcpy(slot, bytes, packet.count)
+        let place = slot + SessionCipher.headroom
+        memcpy(place, bytes, packet.count)
         let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
-        queue.pointee.enqueue(QueuedPacket(bytes: slot, count: packet.count), flow: flow, now: now.nanoseconds)
+        queue.pointee.enqueue(QueuedPacket(bytes: place, count: packet.count), flow: flow, now: now.nanoseconds)
         collectDropped()
     }
 
@@ -152,6 +154,8 @@ extension TunnelRuntime {
         return buffers.pool.take()
     }
 
+    private func giveSlot(of packet: QueuedPacket) { buffers.pool.give(packet.bytes - SessionCipher.headroom) }
+
     /// Gives the memory of a queue back that nothing needed for a while.
     func releaseQueue(_ now: Moment) {
         guard lastQueued != 0, now.nanoseconds - lastQueued > 10 * second, queue.pointee.isEmpty else { return }
@@ -161,7 +165,7 @@ extension TunnelRuntime {
 
     private func collectDropped() {
         while let dropped = queue.pointee.takeDropped() {
-            buffers.pool.give(dropped.bytes)
+            giveSlot(of: dropped)
             record.pointee.droppedQueue &+= 1
         }
     }
@@ -177,7 +181,7 @@ extension TunnelRuntime {
             // A link is open: it takes any packet.
             _ = sendScheduled(
                 UnsafeMutableRawBufferPointer(start: packet.bytes, count: Int(packet.count)), stamp, now)
-            buffers.pool.give(packet.bytes)
+            giveSlot(of: packet)
         }
         collectDropped()
         record.pointee.queuedPackets = UInt64(queue.pointee.count)
@@ -187,7 +191,7 @@ extension TunnelRuntime {
     /// No link is left: what waits has nowhere to go.
     func dropQueue() {
         while let packet = queue.pointee.dequeue(now: .max / 2) {
-            buffers.pool.give(packet.bytes)
+            giveSlot(of: packet)
             record.pointee.droppedNoLink &+= 1
         }
         collectDropped()

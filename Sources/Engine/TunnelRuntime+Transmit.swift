@@ -14,12 +14,14 @@ import TunnelWire
 
 extension TunnelRuntime {
     /// A turn ends after so many bytes or packets from the device.
-    private static let budgetBytes = 64 * 1024
-    private static let budgetPackets = 64
+    private static let budgetBytes = 128 * 1024
+    private static let budgetPackets = 128
+    /// Where a read goes: behind the cipher's room, and so that an IP header behind 10 bytes is aligned.
+    private static let deviceOffset = SessionCipher.headroom + 6
 
     /// Reads the device until it is empty or the turn is over.
     func transmit(_ now: Moment) {
-        let buffer = buffers.device
+        let start = buffers.device + Self.deviceOffset
         let headerSize = features.hasVirtioHeader ? VirtioNetHeader.size : 0
         let stamp = now.wireTimestamp
         var bytes = 0
@@ -27,12 +29,11 @@ extension TunnelRuntime {
         bond.pointee.begin(now: now.nanoseconds)
         drainQueue(now)
         while bytes < Self.budgetBytes, packets < Self.budgetPackets {
-            // Two bytes before an address divisible by 4: the IP header behind 10 bytes is aligned.
-            let count = read(device, buffer + 6, WorkerBuffers.deviceSize - 6)
+            let count = read(device, start, WorkerBuffers.deviceSize - Self.deviceOffset - SessionCipher.tailroom)
             if count <= headerSize { break }
             record.pointee.deviceReads &+= 1
-            let packet = UnsafeMutableRawBufferPointer(start: buffer + 6 + headerSize, count: count - headerSize)
-            let header = headerSize == 0 ? VirtioNetHeader() : VirtioNetHeader(reading: buffer + 6)
+            let packet = UnsafeMutableRawBufferPointer(start: start + headerSize, count: count - headerSize)
+            let header = headerSize == 0 ? VirtioNetHeader() : VirtioNetHeader(reading: start)
             packets += split(packet, header, stamp, now)
             bytes += count
         }
@@ -159,14 +160,16 @@ extension TunnelRuntime {
         let header = state.pointee.session.pointee.nextHeader(
             .data, bodyLength: bodyLength, reorder: reorder, dataSequence: dataSequence, stamp: stamp,
             now: now.nanoseconds)
-        header.write(to: place)
         if isClear {
             memcpy(place + DatagramHeader.size, plaintext, packet.count)
         } else {
-            cipher.seal(
+            // Around the packet: what was sent already, or the free part of its slot; around its place: this header, and
+            // datagrams to come.
+            cipher.sealRoomy(
                 plaintext, count: packet.count, to: place + DatagramHeader.size, flowID: header.flowID,
                 sequence: header.sequence)
         }
+        header.write(to: place)
     }
 
     /// A packet that no datagram holds: its sender is told, at most 100 times a second.
@@ -184,6 +187,8 @@ extension TunnelRuntime {
 
     // MARK: Sending runs
 
+    private static let segmentationPause = 30 * second
+
     func flush(_ link: Int, _ now: Moment) {
         let state = links + link
         guard !state.pointee.run.isEmpty else { return }
@@ -191,12 +196,17 @@ extension TunnelRuntime {
         state.pointee.run.reset()
         let record = state.pointee.record
         var result = 0
+        if now.nanoseconds >= state.pointee.segmentationReturn {
+            state.pointee.usesSegmentation = true
+            state.pointee.segmentationReturn = .max
+        }
         if run.datagrams == 1 || state.pointee.usesSegmentation {
             result = transfer(
                 state, run.base, run.used, segmentSize: run.datagrams > 1 ? UInt16(run.segmentSize) : 0)
             if result == -Int(EIO) || result == -Int(EINVAL) || result == -Int(EMSGSIZE), run.datagrams > 1 {
-                // The device or the path's MTU does not allow segmentation: one by one from now on.
+                // The device or its MTU does not allow segmentation: one by one for a while.
                 state.pointee.usesSegmentation = false
+                state.pointee.segmentationReturn = now.nanoseconds + Self.segmentationPause
                 result = sendOneByOne(state, run)
             }
         } else {
@@ -243,7 +253,7 @@ extension TunnelRuntime {
         }
         var part = iovec(iov_base: bytes, iov_len: count)
         let socket = state.pointee.socket
-        guard let local = UnsafeMutablePointer(state).pointer(to: \.local) else { return -Int(EINVAL) }
+        guard let local = state.pointee.resume.pointer(to: \.local) else { return -Int(EINVAL) }
         return to.withSystemAddress { clinux_udp_send(socket, $0, local, &part, 1, segmentSize) }
     }
 

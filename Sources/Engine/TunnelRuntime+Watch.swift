@@ -36,7 +36,7 @@ extension TunnelRuntime {
     /// What one send carries: datagrams of `size` bytes, the last may be shorter.
     func captureSent(_ link: Int, _ bytes: UnsafeRawBufferPointer, size: Int, to: SocketAddress) {
         guard capturing & 1 << UInt64(link) != 0, let capture = captures.outer(link), size > 0 else { return }
-        let source = ownAddress(link, links[link].local)
+        let source = ownAddress(link, links[link].resume.pointee.local)
         var offset = 0
         while offset < bytes.count {
             let part = UnsafeRawBufferPointer(rebasing: bytes[offset..<min(bytes.count, offset + size)])

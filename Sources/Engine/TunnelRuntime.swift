@@ -48,6 +48,8 @@ final class TunnelRuntime {
     /// Places of links; `usedLinks` says which hold one. A link keeps its place for life.
     let links: UnsafeMutablePointer<LinkRuntime>
     var usedLinks: UInt32 = 0
+    /// Where the next turn begins to receive.
+    var firstLink: UInt32 = 0
     var names = [LinkName?](repeating: nil, count: maximumLinks)
     var peers = [[SocketAddress]](repeating: [], count: maximumLinks)
 
@@ -186,6 +188,7 @@ final class TunnelRuntime {
         }
         drainQueue(now)
         releaseQueue(now)
+        resequencer?.pointee.releaseMemory(now: now.nanoseconds)
         reviewOrder(now)
         reviewCaptures(now)
         updateDeadline(now)

@@ -74,7 +74,7 @@ final class Worker: @unchecked Sendable {
         self.offloads = offloads
         poller = try Poller()
         wake = try EventFD()
-        buffers = WorkerBuffers(poolBytes: poolBytes)
+        buffers = WorkerBuffers(poolBytes: poolBytes, spare: shared.spareSlots)
         try poller.epoll.add(wake.raw, .read, token: Poller.wakeToken)
     }
 
@@ -131,13 +131,17 @@ final class Worker: @unchecked Sendable {
             let what = ready[place]
             ready[place] = 0
             guard let tunnel = tunnels[place] else { continue }
-            let now = Self.now()
+            var now = Self.now()
+            let start = now.nanoseconds
             let links = UInt32(truncatingIfNeeded: what)
-            if links != 0 { tunnel.receive(links, now) }
+            if links != 0 {
+                tunnel.receive(links, now)
+                now.nanoseconds = Int64(Clock.now())
+            }
             if what & Self.deviceBit != 0 { tunnel.transmit(now) }
             tunnel.updateDeadline(now)
             schedule(place, tunnel)
-            let spent = Int64(Clock.now()) - now.nanoseconds
+            let spent = Int64(Clock.now()) - start
             tunnel.record.pointee.busyNanoseconds &+= UInt64(max(0, spent))
         }
         readyPlaces.removeAll(keepingCapacity: true)
@@ -198,7 +202,7 @@ final class Worker: @unchecked Sendable {
             }
         case .undefine(let slot):
             with(slot) { $0.stop(.reconfigured, now) }
-            remove(slot)?.retire()
+            remove(slot)?.retire(now)
             shared.post(.undefined(slot: slot))
         case .move(let slot, let worker):
             with(slot) { $0.leave(now) }

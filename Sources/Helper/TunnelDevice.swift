@@ -86,11 +86,6 @@ final class TunnelDevice {
         guard let link = try netlink.link(named: name) else { throw SystemError(ENODEV, "find the new device \(name)") }
         try netlink.change(
             link.index, .init(group: surroundings.group, queueLength: Self.queueLength), description: "set up \(name)")
-        if device.features.tcpSegmentation {
-            try netlink.change(
-                link.index, .init(maximumSegmentationBytes: Self.segmentationLimit(mtu: definition.effectiveMTU)),
-                description: "limit the super-packets of \(name)")
-        }
         guard let descriptor = device.takeDescriptor() else { return }
         existing = DeviceIdentity(definition)
         isReplacing = false
@@ -130,10 +125,4 @@ final class TunnelDevice {
 
     /// Packets that may wait for the engine.
     private static let queueLength: UInt32 = 1000
-
-    /// The largest super-packet whose segments, each with what the tunnel adds, fit one send: 64 datagrams, 65,507 bytes.
-    static func segmentationLimit(mtu: Int) -> UInt32 {
-        let segments = min(64, 65507 / (mtu + 40))
-        return UInt32(segments * (mtu - 52))
-    }
 }

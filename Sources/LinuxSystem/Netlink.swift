@@ -46,18 +46,14 @@ public struct Netlink: ~Copyable {
         public var group: UInt32?
         /// Packets that wait in the device for the process that reads it.
         public var queueLength: UInt32?
-        /// Bytes of the largest super-packet that the kernel hands over.
-        public var maximumSegmentationBytes: UInt32?
 
         public init(
-            isUp: Bool? = nil, mtu: UInt32? = nil, group: UInt32? = nil, queueLength: UInt32? = nil,
-            maximumSegmentationBytes: UInt32? = nil
+            isUp: Bool? = nil, mtu: UInt32? = nil, group: UInt32? = nil, queueLength: UInt32? = nil
         ) {
             self.isUp = isUp
             self.mtu = mtu
             self.group = group
             self.queueLength = queueLength
-            self.maximumSegmentationBytes = maximumSegmentationBytes
         }
     }
 
@@ -69,7 +65,6 @@ public struct Netlink: ~Copyable {
         if let mtu = change.mtu { message.attribute(CLINUX_IFLA_MTU, mtu) }
         if let group = change.group { message.attribute(CLINUX_IFLA_GROUP, group) }
         if let length = change.queueLength { message.attribute(CLINUX_IFLA_TXQLEN, length) }
-        if let size = change.maximumSegmentationBytes { message.attribute(CLINUX_IFLA_GSO_MAX_SIZE, size) }
         try exchange(&message, description)
     }
 

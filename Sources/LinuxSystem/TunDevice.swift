@@ -19,10 +19,6 @@ public enum TunDevice {
         }
     }
 
-    /// Bytes that one read or write of a device with offloads may have; TUN's default counts them against the socket
-    /// buffer, which would stall writes of super-packets.
-    private static let sendBufferBytes: Int32 = 4 << 20
-
     /// A new device of exactly this name; nonblocking. It lives as long as any descriptor of it does.
     ///
     /// With `offloads`, what the kernel can do is tried from the most on: TCP and UDP segmentation (Linux 6.2), TCP only,
@@ -42,7 +38,6 @@ public enum TunDevice {
             throw error
         }
         guard clinux_tun_set_virtio_header_size(device.raw, 10) == 0 else { return nil }
-        _ = clinux_tun_set_send_buffer(device.raw, sendBufferBytes)
         let tcp = UInt32(CLINUX_TUN_CSUM | CLINUX_TUN_TSO4 | CLINUX_TUN_TSO6)
         let udp = UInt32(CLINUX_TUN_USO4 | CLINUX_TUN_USO6)
         if clinux_tun_set_offload(device.raw, tcp | udp) == 0 {

@@ -8,16 +8,17 @@ public enum UDPSocket {
     public static let bufferBytes: Int32 = 4 << 20
 
     /// A nonblocking UDP socket, bound to `address` (port 0: the kernel's choice), set up for tunnels: large buffers
-    /// where the caller may have them, fragmentation rather than loss of big datagrams, no IPv4 on an IPv6 socket.
+    /// where the caller may have them, fragmentation rather than loss of big datagrams, no IPv4 on an IPv6 socket. A path
+    /// MTU that the kernel learnt elsewhere is left out of account: UDP_SEGMENT would fail with it.
     public static func open(bind address: SystemAddress, description: String) throws(SystemError) -> OwnedDescriptor {
         let socket = OwnedDescriptor(
             owning: try checked(clinux_udp_socket(Int32(address.version)), "create a UDP socket for \(description)"))
         let fd = socket.raw
         if address.version == 6 {
             try set(fd, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1, description)
-            try set(fd, Int32(IPPROTO_IPV6), IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT, description)
+            try set(fd, Int32(IPPROTO_IPV6), IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT, description)
         } else {
-            try set(fd, Int32(IPPROTO_IP), IP_MTU_DISCOVER, IP_PMTUDISC_DONT, description)
+            try set(fd, Int32(IPPROTO_IP), IP_MTU_DISCOVER, IP_PMTUDISC_OMIT, description)
         }
         // On a wildcard the answer must leave from the address that was asked, or a NAT in between drops it.
         if address.high == 0 && address.low == 0 {

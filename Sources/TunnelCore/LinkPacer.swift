@@ -67,14 +67,14 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
 
     /// Nanoseconds that a datagram sent now would wait in the path.
     public var delay: Int64 {
-        capacity > 0 ? Int64(min(backlog / capacity, 10) * 1e9) : max(0, seenQueue - (now - seenAt))
+        mutating get { capacity > 0 ? Int64(min(backlog / capacity, 10) * 1e9) : max(0, seenQueue - (now - seenAt)) }
     }
 
     /// Whether the path holds less than it takes `horizon` nanoseconds to drain.
-    public func isOpen(within horizon: Int64) -> Bool { capacity == 0 || delay < horizon }
+    public mutating func isOpen(within horizon: Int64) -> Bool { capacity == 0 || delay < horizon }
 
     /// When it will be open, unless an echo says so before.
-    public func nextOpening(within horizon: Int64) -> Int64 {
+    public mutating func nextOpening(within horizon: Int64) -> Int64 {
         guard capacity > 0 else { return now }
         let excess = delay - horizon
         return excess < 0 ? now : now + min(excess, second) + millisecond / 2
@@ -159,7 +159,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     }
 
     /// Bytes sent before a moment of the last second.
-    private func bytesSent(before time: Int64) -> UInt32 {
+    private mutating func bytesSent(before time: Int64) -> UInt32 {
         let wanted = max(time / Self.slotTime, slot - 254)
         guard wanted < slot else { return history[Int(slot & 255)] }
         let start = history[Int(wanted & 255)]

@@ -107,38 +107,47 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     // MARK: What to report
 
+    // Where these and others below are `mutating` without changing anything, it is to spare a copy of the whole session
+    // at each call, which costs more than all else that is done per packet.
+
     /// The state as the operator sees it.
     public var visibleState: LinkState {
-        switch phase {
-        case .up: quality
-        case .authSent: .connecting
-        case .disconnected: wasEverUp || settings.isServer == false ? .down : .connecting
+        mutating get {
+            switch phase {
+            case .up: quality
+            case .authSent: .connecting
+            case .disconnected: wasEverUp || settings.isServer == false ? .down : .connecting
+            }
         }
     }
 
-    public var isUp: Bool { phase == .up }
+    @inlinable public var isUp: Bool { phase == .up }
 
     /// When ``tick(now:)`` has something to do.
     public var deadline: Int64 {
-        switch phase {
-        case .up:
-            min(
-                lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout, renewalDeadline,
-                settings.judgesQuality || quality != .up ? lastJudged + second : .max)
-        case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
+        mutating get {
+            switch phase {
+            case .up:
+                min(
+                    lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout, renewalDeadline,
+                    settings.judgesQuality || quality != .up ? lastJudged + second : .max)
+            case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
+            }
         }
     }
 
     /// When a client asks a server that has fallen silent for a new session, in case it lost the old one: stock's server
-    /// does not say so. Just after a new flow may take over, and then every 10 s.
+    /// does not say so. Just after a new flow may take over, and then each second, as if the session had ended.
     private var renewalDeadline: Int64 {
-        settings.isServer
-            ? .max : max(lastHeard + PeerFlows.takeoverSilence + 10 * millisecond, lastAuthSent + 10 * second)
+        mutating get {
+            settings.isServer
+                ? .max : max(lastHeard + PeerFlows.takeoverSilence + 10 * millisecond, lastAuthSent + second)
+        }
     }
 
     /// When a report for the peer's pacing is due; to the millisecond, unlike ``deadline``.
     public var reportDeadline: Int64 {
-        isUp && reportsToPeer && !owesKeepalive ? meter.deadline : .max
+        mutating get { isUp && reportsToPeer && !owesKeepalive ? meter.deadline : .max }
     }
 
     /// With cleartext DATA a report would count control messages alone.
@@ -295,20 +304,20 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     /// Whether to spend crypto on a datagram. A number seen already, or a flow nobody knows that brings no handshake
     /// (and needs no answer), is refused before.
     @inlinable
-    public func isWorthOpening(_ header: DatagramHeader, _ type: DatagramType, now: Int64) -> Bool {
+    public mutating func isWorthOpening(_ header: DatagramHeader, _ type: DatagramType, now: Int64) -> Bool {
         if let index = flows.find(header.flowID) { return flows.entries[index].window.isFresh(header.sequence) }
         return type == .auth || type == .authOK || wouldRefuse(now: now) || mayObeyStranger(type, now: now)
     }
 
     /// Whether a datagram of a flow without a session is to be answered with DISCONNECT now.
     @usableFromInline
-    func wouldRefuse(now: Int64) -> Bool {
+    mutating func wouldRefuse(now: Int64) -> Bool {
         settings.isServer && phase != .up && now - lastRefusal >= second
     }
 
     /// A client whose server has been silent for 3 s believes an unknown flow that there is no session any more.
     @usableFromInline
-    func mayObeyStranger(_ type: DatagramType, now: Int64) -> Bool {
+    mutating func mayObeyStranger(_ type: DatagramType, now: Int64) -> Bool {
         type == .disconnect && !settings.isServer && phase == .up && flows.mayBeTakenOver(now: now)
     }
 
@@ -365,14 +374,14 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     /// DATA of a tunnel with cleartext_data: it proves nothing, so it changes nothing.
     @inlinable
-    public func receiveCleartext(_ body: UnsafeRawBufferPointer, from source: SocketAddress) -> Reception {
+    public mutating func receiveCleartext(_ body: UnsafeRawBufferPointer, from source: SocketAddress) -> Reception {
         guard isUp, source == peer else { return .dropped(.state) }
         return isInnerPacket(body) ? .data : .dropped(.implausible)
     }
 
     /// Whether the plaintext can be an inner packet: IPv4 or IPv6 with a whole header, or an Ethernet frame.
     @usableFromInline
-    func isInnerPacket(_ body: UnsafeRawBufferPointer) -> Bool {
+    mutating func isInnerPacket(_ body: UnsafeRawBufferPointer) -> Bool {
         guard let first = body.first else { return false }
         if settings.isTAP { return body.count >= 14 }
         let words = Int(first & 0xf)
@@ -503,9 +512,10 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     @usableFromInline
     mutating func takeEcho(now: Int64) -> UInt16 {
         guard peerTimestamp != DatagramHeader.noTimestamp else { return DatagramHeader.noTimestamp }
-        let held = now - peerTimestampAt
+        // A turn that received and now sends may have begun before.
+        let held = max(0, now - peerTimestampAt)
         let echo = peerTimestamp &+ UInt16(truncatingIfNeeded: held / millisecond)
         peerTimestamp = DatagramHeader.noTimestamp
-        return held >= 0 && held < second ? echo : DatagramHeader.noTimestamp
+        return held < second ? echo : DatagramHeader.noTimestamp
     }
 }

@@ -43,7 +43,10 @@ public struct PathReports: BitwiseCopyable, Sendable {
         hasOverflowed = false
         if let last { arrival &+= Int64(Int32(bitPattern: report.time &- last.time)) * 1000 }
         noteDelay(report, now: now)
-        guard let last, report.packets > last.packets, report.highestSequence > last.highestSequence else { return }
+        guard let last, report.packets > last.packets, report.highestSequence > last.highestSequence,
+            // A sender that goes on after it died leaves numbers out.
+            report.highestSequence - last.highestSequence < 1 << 15
+        else { return }
         let expected = Double(report.highestSequence - last.highestSequence)
         let received = Double(report.packets - last.packets)
         let lost = max(0, expected - received)

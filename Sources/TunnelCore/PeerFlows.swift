@@ -21,14 +21,14 @@ public struct PeerFlows: BitwiseCopyable, Sendable {
     public init() {}
 
     @inlinable
-    public func find(_ id: UInt32) -> Int? {
+    public mutating func find(_ id: UInt32) -> Int? {
         if current >= 0, entries[current].id == id { return current }
         for index in 0..<Self.capacity where entries[index].isUsed && entries[index].id == id { return index }
         return nil
     }
 
     /// Whether a new flow may take the link over: the present one has disconnected or been silent for 3 s.
-    public func mayBeTakenOver(now: Int64) -> Bool {
+    public mutating func mayBeTakenOver(now: Int64) -> Bool {
         current < 0 || entries[current].isDisconnected || now - entries[current].lastHeard >= Self.takeoverSilence
     }
 

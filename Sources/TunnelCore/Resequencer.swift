@@ -80,14 +80,16 @@ public struct Resequencer: ~Copyable {
     /// Holds up to `limit` packets (rounded up to a power of two).
     public init(limit: Int, links: Int) {
         linkCount = min(32, max(1, links))
-        var size = 64
+        var size = Self.leastCapacity
         while size < limit { size *= 2 }
         self.limit = size
-        capacity = min(64, size)
+        capacity = Self.leastCapacity
         ring = Self.makeRing(capacity)
     }
 
     deinit { ring.deallocate() }
+
+    private static let leastCapacity = 64
 
     private static func makeRing(_ capacity: Int) -> UnsafeMutablePointer<Slot> {
         let ring = UnsafeMutablePointer<Slot>.allocate(capacity: capacity)
@@ -143,6 +145,10 @@ public struct Resequencer: ~Copyable {
 
     /// The next packet in order, or nil when the head is missing and still waited for.
     public mutating func next() -> InboundPacket? {
+        if held == 0 {
+            expected = max(expected, min(released, end))
+            return nil
+        }
         while expected < end {
             let index = index(expected)
             if ring[index].isUsed {
@@ -282,6 +288,14 @@ public struct Resequencer: ~Copyable {
         ring.deallocate()
         ring = wider
         capacity *= 2
+    }
+
+    /// Gives back what a large gap once needed, when nothing has come for 10 s.
+    public mutating func releaseMemory(now: Int64) {
+        guard held == 0, capacity > Self.leastCapacity, now - lastArrival > 10 * second else { return }
+        ring.deallocate()
+        capacity = Self.leastCapacity
+        ring = Self.makeRing(capacity)
     }
 
     private mutating func release(below sequence: UInt64) { released = max(released, sequence) }

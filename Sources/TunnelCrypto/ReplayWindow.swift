@@ -18,7 +18,7 @@ public struct ReplayWindow: BitwiseCopyable, Sendable {
 
     /// Whether `sequence` has not been seen and is not too old to know.
     @inlinable
-    public func isFresh(_ sequence: UInt64) -> Bool {
+    public mutating func isFresh(_ sequence: UInt64) -> Bool {
         if isEmpty || sequence > highest { return true }
         if highest - sequence >= Self.reach { return false }
         return bits[Int(sequence >> 6 & 31)] & (1 << (sequence & 63)) == 0

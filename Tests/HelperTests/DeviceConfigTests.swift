@@ -75,14 +75,6 @@ struct DeviceConfigTests {
         #expect(try steps == [.removeAddress(cidr("10.0.0.1/30")), .removeAddress(cidr("10.0.0.5/30"))])
     }
 
-    @Test(arguments: [576, 1280, 1408, 1428, 1444]) func aSuperPacketMakesNoMoreThanOneSendTakes(mtu: Int) {
-        let limit = Int(TunnelDevice.segmentationLimit(mtu: mtu))
-        // With timestamps, as TCP sends: 52 bytes of IPv4 and TCP header; 40 more of the tunnel's around each segment.
-        let segments = (limit + mtu - 53) / (mtu - 52)
-        #expect(segments <= 64 && segments * (mtu + 40) <= 65507)
-        #expect(limit <= 65536 && limit > 20_000)
-    }
-
     @Test func problemsAreToldOnceAndTogether() throws {
         let link = try LinkName("adsl1")
         var problems = Problems()

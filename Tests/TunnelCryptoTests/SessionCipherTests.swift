@@ -101,6 +101,46 @@ struct SessionCipherTests {
         }
     }
 
+    @Test func `with room around, the same comes out, and nothing else is touched`() {
+        let (front, back) = (SessionCipher.headroom, SessionCipher.tailroom)
+        for count in 0...SessionCipher.maximumPlaintext {
+            let plaintext = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 17 &+ count) }
+            let expected = seal(plaintext, flowID: 9, sequence: UInt64(count))
+            let fence = [UInt8](repeating: 0x77, count: 8)
+            var text = fence + [UInt8](repeating: 1, count: front) + plaintext
+            text += [UInt8](repeating: 2, count: back) + fence
+            var body = fence + [UInt8](repeating: 3, count: 16 + count + 16 + back) + fence
+            text.withUnsafeMutableBytes { text in
+                body.withUnsafeMutableBytes { body in
+                    cipher.sealRoomy(
+                        text.baseAddress! + 8 + front, count: count, to: body.baseAddress! + 8 + 16, flowID: 9,
+                        sequence: UInt64(count))
+                }
+            }
+            #expect(Array(text[(8 + front)..<(8 + front + count)]) == plaintext)
+            #expect(Array(body[24..<(40 + count)]) == expected)
+            #expect(body.prefix(8) == fence[...] && body.suffix(8) == fence[...])
+
+            let sealed = body
+            for isForged in [true, false] {
+                body = sealed
+                if isForged { body[24 + count / 2] ^= 0x10 }
+                let before = body
+                let isOpened = text.withUnsafeMutableBytes { text in
+                    body.withUnsafeMutableBytes { body in
+                        cipher.openRoomy(
+                            body.baseAddress! + 24, count: count + 16, to: text.baseAddress! + 8 + front, flowID: 9,
+                            sequence: UInt64(count))
+                    }
+                }
+                #expect(isOpened != isForged)
+                #expect(body == before)
+                #expect(text.prefix(8) == fence[...] && text.suffix(8) == fence[...])
+                if isOpened { #expect(Array(text[(8 + front)..<(8 + front + count)]) == plaintext) }
+            }
+        }
+    }
+
     @Test func `a body longer than any datagram's does not open`() {
         var body = [UInt8](repeating: 0, count: SessionCipher.maximumPlaintext + 17)
         #expect(!open(&body, flowID: 1, sequence: 1))

@@ -32,12 +32,23 @@ struct Search: ParsableCommand {
             "The receiver is stock MLVPN with a reorder buffer of so many packets.", valueName: "packets"))
     var stock: Int?
 
+    @Option(help: "Virtual seconds before measuring.")
+    var warmUp: Int64 = 4
+
+    @Option(help: "Virtual seconds of measuring.")
+    var duration: Int64 = 8
+
+    private var time: BondTrial.Time { .init(warmUp: warmUp * 1_000_000_000, duration: duration * 1_000_000_000) }
+
     private var peer: BondSimulation.Peer { stock.map { .stock(reorder: $0) } ?? .ours }
 
     func validate() throws {
         guard (0...10_000).contains(stock ?? 0) else { throw ValidationError("--stock is 0 to 10000.") }
         guard (1...128).contains(flows) else { throw ValidationError("--flows is 1 to 128.") }
         guard (1...1_000_000).contains(count) else { throw ValidationError("--count is 1 to 1000000.") }
+        guard (0...3600).contains(warmUp), (1...3600).contains(duration) else {
+            throw ValidationError("--warm-up is 0 to 3600, --duration 1 to 3600.")
+        }
         guard worst >= 1 else { throw ValidationError("--worst is at least 1.") }
     }
 
@@ -45,10 +56,10 @@ struct Search: ParsableCommand {
         if let lines {
             let conditions = try lines.split(separator: "|").map { try PathConditions($0) }
             guard !conditions.isEmpty else { throw ValidationError("--lines names no line.") }
-            return print(BondTrial(lines: conditions, flows: flows, peer: peer, seed: seed).description)
+            return print(BondTrial(lines: conditions, flows: flows, peer: peer, time: time, seed: seed).description)
         }
         var trials: [BondTrial] = []
-        for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number, peer: peer)) }
+        for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number, peer: peer, time: time)) }
         trials.sort { $0.ratio < $1.ratio }
         for trial in trials.prefix(worst) { print(trial.description) }
         let below = trials.count { $0.ratio < 0.98 }

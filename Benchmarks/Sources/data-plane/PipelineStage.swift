@@ -18,9 +18,11 @@ final class PipelineStage: Stage {
     private var delivered = 0
 
     private let template = UnsafeMutableRawPointer.allocate(byteCount: 65536, alignment: 64)
-    private let device = UnsafeMutableRawPointer.allocate(byteCount: 65536, alignment: 64)
+    private let device = Roomy.allocate(65536)
     /// A link's datagrams, one behind the other.
-    private let runs = UnsafeMutableRawPointer.allocate(byteCount: 2 * runSize, alignment: 64)
+    private let runs = Roomy.allocate(2 * runSize)
+    /// What is opened, at the same offsets.
+    private let plaintexts = Roomy.allocate(2 * runSize)
     private var used = [0, 0]
     private let vectors = UnsafeMutableBufferPointer<iovec>.allocate(capacity: Coalescer.vectorCapacity)
     private let virtioHeader = UnsafeMutableRawPointer.allocate(byteCount: 16, alignment: 16)
@@ -37,8 +39,9 @@ final class PipelineStage: Stage {
 
     deinit {
         template.deallocate()
-        device.deallocate()
-        runs.deallocate()
+        Roomy.deallocate(device)
+        Roomy.deallocate(runs)
+        Roomy.deallocate(plaintexts)
         vectors.deallocate()
         virtioHeader.deallocate()
     }
@@ -68,10 +71,10 @@ final class PipelineStage: Stage {
                     .data, bodyLength: segment.count + Datagram.macSize, reorder: true, dataSequence: dataSequence,
                     stamp: 7, now: now)
                 dataSequence &+= 1
-                header.write(to: place)
-                cipher.seal(
+                cipher.sealRoomy(
                     plaintext, count: segment.count, to: place + DatagramHeader.size, flowID: header.flowID,
                     sequence: header.sequence)
+                header.write(to: place)
             }
         } catch {
             preconditionFailure("the super-packet was refused: \(error)")
@@ -95,18 +98,19 @@ final class PipelineStage: Stage {
     }
 
     private func take(_ bytes: UnsafeMutableRawPointer, _ link: Int, _ coalescer: inout Coalescer) {
+        let plaintext = plaintexts + (bytes + Datagram.overhead - runs)
         guard
             let (header, type) = try? Datagram.parse(UnsafeRawBufferPointer(start: bytes, count: Self.datagramSize)),
             pairs[link].client.isWorthOpening(header, type, now: now),
-            cipher.open(
-                bytes + DatagramHeader.size, count: Int(header.length), flowID: header.flowID, sequence: header.sequence
-            )
+            cipher.openRoomy(
+                bytes + DatagramHeader.size, count: Int(header.length), to: plaintext, flowID: header.flowID,
+                sequence: header.sequence)
         else { return }
-        let body = UnsafeRawBufferPointer(start: bytes + Datagram.overhead, count: Packets.mtu)
+        let body = UnsafeRawBufferPointer(start: plaintext, count: Packets.mtu)
         let reception = pairs[link].client.receive(
             header, type, body: body, from: pairs[link].serverAddress, now: now, isOwnFlow: { _ in false })
         guard reception == .data else { return }
-        let packet = InboundPacket(bytes: bytes + Datagram.overhead, count: Packets.mtu, link: link)
+        let packet = InboundPacket(bytes: plaintext, count: Packets.mtu, link: link)
         _ = resequencer.insert(packet, sequence: header.dataSequence, now: now)
         drain(&coalescer)
     }

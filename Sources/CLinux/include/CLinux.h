@@ -80,7 +80,6 @@ enum {
 int clinux_tun_create(const char *name, int is_tap, int has_virtio_header);
 int clinux_tun_set_virtio_header_size(int fd, int size);
 int clinux_tun_set_offload(int fd, unsigned int bits);
-int clinux_tun_set_send_buffer(int fd, int bytes);
 
 // MARK: - Processes
 
@@ -212,7 +211,6 @@ enum {
     CLINUX_IFLA_TXQLEN = 13,
     CLINUX_IFLA_LINKINFO = 18,
     CLINUX_IFLA_GROUP = 27,
-    CLINUX_IFLA_GSO_MAX_SIZE = 41,
     CLINUX_IFLA_INFO_KIND = 1,
     CLINUX_IFA_ADDRESS = 1,
     CLINUX_IFA_LOCAL = 2,

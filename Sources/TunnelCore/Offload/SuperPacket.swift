@@ -116,7 +116,7 @@ public struct SuperPacket: ~Copyable {
         return (segment, length)
     }
 
-    private func finishTCP(_ segment: UnsafeMutableRawPointer, index: Int, length: Int) {
+    private mutating func finishTCP(_ segment: UnsafeMutableRawPointer, index: Int, length: Int) {
         let tcp = segment + plan.transportOffset
         let firstSequence = UnsafeRawPointer(tcp).networkUInt32(at: 4)
         let advance = UInt32(truncatingIfNeeded: index &* segmentPayloadSize)
@@ -129,14 +129,14 @@ public struct SuperPacket: ~Copyable {
         tcp.storeBytes(of: checksum, toByteOffset: 16, as: UInt16.self)
     }
 
-    private func finishUDP(_ segment: UnsafeMutableRawPointer, length: Int) {
+    private mutating func finishUDP(_ segment: UnsafeMutableRawPointer, length: Int) {
         let udp = segment + plan.transportOffset
         udp.storeNetwork(UInt16(truncatingIfNeeded: length &- plan.transportOffset), at: 4)
         let checksum = transportChecksum(udp, field: 6, length: length &- plan.transportOffset)
         udp.storeBytes(of: checksum == 0 ? 0xffff : checksum, toByteOffset: 6, as: UInt16.self)
     }
 
-    private func transportChecksum(_ header: UnsafeMutableRawPointer, field: Int, length: Int) -> UInt16 {
+    private mutating func transportChecksum(_ header: UnsafeMutableRawPointer, field: Int, length: Int) -> UInt16 {
         header.storeBytes(of: 0, toByteOffset: field, as: UInt16.self)
         var sum = plan.pseudoHeader
         sum.add(UInt16(truncatingIfNeeded: length))

@@ -1,9 +1,23 @@
+import TunnelCore
+
 /// A random mix of lines, and how a bond of them compares with the best of them.
 public struct BondTrial: Sendable {
+    /// Nanoseconds of virtual time before the measurement, and of it.
+    public struct Time: Sendable {
+        public var warmUp: Int64
+        public var duration: Int64
+
+        public init(warmUp: Int64 = 4 * second, duration: Int64 = 8 * second) {
+            self.warmUp = warmUp
+            self.duration = duration
+        }
+    }
+
     public var seed: UInt64
     public var lines: [PathConditions]
     public var flows: Int
     public var peer: BondSimulation.Peer
+    public var time: Time
     /// Bits per second over each line alone, and over all.
     public var alone: [Double]
     public var bond: Double
@@ -14,7 +28,8 @@ public struct BondTrial: Sendable {
     /// Draws 2 to 4 lines that somebody might have: ADSL to fibre, LTE, satellite, each with a drop-tail queue.
     ///
     /// - Parameter mostMegabits: of the fastest line; what is faster takes longer to simulate.
-    public init(seed: UInt64, mostMegabits: Double = 60, peer: BondSimulation.Peer = .ours) {
+    public init(seed: UInt64, mostMegabits: Double = 60, peer: BondSimulation.Peer = .ours, time: Time = Time()) {
+        self.time = time
         self.peer = peer
         var generator = SeededGenerator(seed: seed)
         let count = generator.chance(0.6) ? 2 : generator.chance(0.6) ? 3 : 4
@@ -35,7 +50,8 @@ public struct BondTrial: Sendable {
     }
 
     /// Given lines.
-    public init(lines: [PathConditions], flows: Int, peer: BondSimulation.Peer = .ours, seed: UInt64) {
+    public init(lines: [PathConditions], flows: Int, peer: BondSimulation.Peer = .ours, time: Time = Time(), seed: UInt64) {
+        self.time = time
         self.peer = peer
         self.lines = lines
         self.flows = flows
@@ -46,8 +62,15 @@ public struct BondTrial: Sendable {
     }
 
     private mutating func run() {
-        alone = lines.map { BondSimulation(lines: [$0], flows: flows, peer: peer, seed: seed).goodput() }
-        bond = BondSimulation(lines: lines, flows: flows, peer: peer, seed: seed).goodput()
+        alone = lines.map { goodput([$0]) }
+        bond = goodput(lines)
+    }
+
+    private func goodput(_ lines: [PathConditions]) -> Double {
+        var simulation = BondSimulation(lines: lines, flows: flows, peer: peer, seed: seed)
+        simulation.warmUp = time.warmUp
+        simulation.duration = time.duration
+        return simulation.goodput()
     }
 
     /// Spread evenly over orders of magnitude.
