@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import ProcessChannel
 import TunnelCore
+import TunnelCrypto
 import TunnelModel
 
 /// What the engine keeps of a link in the state map, so that its successor goes on with it.
@@ -33,8 +34,14 @@ struct LinkRuntime {
     let resume: UnsafeMutablePointer<LinkResume>
     /// The session in `resume`.
     let session: UnsafeMutablePointer<LinkSession>
+    var cipher: SessionCipher
+    /// While the password changes.
+    var other: UnsafeMutablePointer<OtherSession>?
     /// -1: no socket yet.
     var socket: Int32 = -1
+    /// -1, or a server's socket at the address that it is to move to, until its peer has found that.
+    var nextSocket: Int32 = -1
+    var nextSocketTakesOver = Int64.max
     var run: SendRun
     var usesSegmentation = false
     /// When segmentation that failed is tried again; .max: it has not.
@@ -45,6 +52,8 @@ struct LinkRuntime {
     /// What was last told to others.
     var reported: LinkState = .down
     var epoch: UInt32 = 0
+    /// The definition names another server, whose addresses are to come.
+    var hasNewRemote = false
     /// A client's choices, and when it last asked for more.
     var unanswered: UInt32 = 0
     var lastResolve: Int64 = 0
@@ -52,12 +61,13 @@ struct LinkRuntime {
 
     init(
         slot: Slot, record: UnsafeMutablePointer<StateMap.LinkRecord>, resume: UnsafeMutablePointer<LinkResume>,
-        session: UnsafeMutablePointer<LinkSession>, run: SendRun
+        session: UnsafeMutablePointer<LinkSession>, cipher: SessionCipher, run: SendRun
     ) {
         self.slot = slot
         self.record = record
         self.resume = resume
         self.session = session
+        self.cipher = cipher
         self.run = run
     }
 }

@@ -7,8 +7,8 @@ import TunnelCore
 import TunnelCrypto
 import TunnelModel
 
-// A definition is applied in place: what did not change goes on undisturbed. Another key, role or kind of device is
-// another session, which the peer is told.
+// A definition is applied in place: what did not change goes on undisturbed. Another role or kind of device is another
+// session, which the peer is told; another key is one that follows (TunnelRuntime+Successor).
 
 extension TunnelRuntime {
     /// The first definition, and every later one.
@@ -18,8 +18,11 @@ extension TunnelRuntime {
         dropDescriptors(before: tunnel.definition)
         // What outlives sessions that end here: sockets, and where peers are.
         var kept: [LinkName: (socket: Int32, peers: [SocketAddress])] = [:]
-        if identity != resume.pointee.identity {
-            // The DISCONNECT must leave under the old key.
+        let isSameKind = tunnel.definition.mode == definition.mode && tunnel.definition.device == definition.device
+        if identity != resume.pointee.identity, isSameKind {
+            changeKey(cipher, identity: identity, now)
+            resume.pointee.identity = identity
+        } else if identity != resume.pointee.identity {
             forEachLink { link in
                 disconnect(link, .reconfigured, now)
                 if let name = names[link] { kept[name] = (takeSocket(link), peers[link]) }
@@ -85,7 +88,9 @@ extension TunnelRuntime {
         forEachLink { link in
             let old = definition.links.first { $0.name == names[link] }
             let new = next.links.first { $0.name == names[link] }
-            if let old, let new, old.bind != new.bind { closeSocket(link) }
+            guard let old, let new else { return }
+            if old.bind != new.bind { retireSocket(link, old, new) }
+            if old.remote != new.remote, next.mode == .client { links[link].hasNewRemote = true }
         }
     }
 
@@ -115,6 +120,7 @@ extension TunnelRuntime {
         if let known = names.firstIndex(of: link.name) {
             place = known
             links[place].session.pointee.settings = settings
+            links[place].other?.pointee.session.settings = settings
         } else {
             guard let new = addLink(slot: slot, identity: identity, settings: settings, now) else {
                 log.error("link has no place in the state map", metadata: ["link": "\(link.name)", "slot": "\(slot)"])
@@ -156,7 +162,7 @@ extension TunnelRuntime {
         guard let session = resume.pointer(to: \.session) else { return nil }
         (links + place).initialize(
             to: LinkRuntime(
-                slot: slot, record: record, resume: resume, session: session,
+                slot: slot, record: record, resume: resume, session: session, cipher: cipher,
                 run: SendRun(base: buffers.send(place))))
         usedLinks |= 1 << UInt32(place)
         bond.pointee.reset(place)
@@ -170,6 +176,7 @@ extension TunnelRuntime {
 
     /// Ends a link's session, tells the peer and everybody else, and frees its place.
     func removeLink(_ link: Int, _ reason: LinkReason, _ now: Moment) {
+        dropOther(link)
         disconnect(link, reason, now)
         closeSocket(link)
         shared.releaseFlowID(links[link].session.pointee.flowID)
@@ -217,21 +224,64 @@ extension TunnelRuntime {
 
     func attachSocket(_ link: Int, _ descriptor: Int32, _ now: Moment) {
         flush(link, now)
+        setOffloads(link, descriptor)
+        closeNextSocket(link)
+        if links[link].socket >= 0, definition.mode == .server, links[link].session.pointee.isUp {
+            links[link].nextSocket = descriptor
+            links[link].nextSocketTakesOver = now.nanoseconds + links[link].session.pointee.settings.timeout
+            return watch(descriptor, UInt64(link))
+        }
         closeSocket(link)
         links[link].socket = descriptor
-        links[link].usesSegmentation = definition.offloads.udpSegment && engineOffloads.udpSegment
-        links[link].segmentationReturn = .max
-        let wantsGRO = definition.offloads.udpGRO && engineOffloads.udpGRO
-        links[link].usesGRO = clinux_udp_set_gro(descriptor, wantsGRO ? 1 : 0) == 0 && wantsGRO
         watch(descriptor, UInt64(link))
         startClient(link)
         tick(now)
     }
 
+    private func setOffloads(_ link: Int, _ descriptor: Int32) {
+        links[link].usesSegmentation = definition.offloads.udpSegment && engineOffloads.udpSegment
+        links[link].segmentationReturn = .max
+        let wantsGRO = definition.offloads.udpGRO && engineOffloads.udpGRO
+        links[link].usesGRO = clinux_udp_set_gro(descriptor, wantsGRO ? 1 : 0) == 0 && wantsGRO
+    }
+
+    /// A link's socket has another address from now on. The old one serves until the new one is there, and a server's until
+    /// its peer has found that; but one port cannot be bound twice.
+    private func retireSocket(_ link: Int, _ old: LinkDefinition, _ new: LinkDefinition) {
+        if old.bind.port == new.bind.port, old.bind.port != nil { closeSocket(link) }
+    }
+
+    /// The peer sends to the new address, or has had the time.
+    func moveToNextSocket(_ link: Int, _ now: Moment) {
+        guard links[link].nextSocket >= 0 else { return }
+        flush(link, now)
+        let next = links[link].nextSocket
+        links[link].nextSocket = -1
+        links[link].nextSocketTakesOver = .max
+        let local = links[link].resume.pointee.local
+        closeSocket(link)
+        links[link].socket = next
+        links[link].resume.pointee.local = local
+    }
+
+    private func closeNextSocket(_ link: Int) {
+        guard links[link].nextSocket >= 0 else { return }
+        unwatch(links[link].nextSocket)
+        close(links[link].nextSocket)
+        links[link].nextSocket = -1
+        links[link].nextSocketTakesOver = .max
+    }
+
     func setPeers(_ link: Int, _ addresses: [SocketAddress], _ now: Moment) {
         peers[link] = addresses
         guard let first = addresses.first else { return }
+        if links[link].other?.pointee.isNext == true { links[link].other?.pointee.session.configure(peer: first) }
         let current = links[link].session.pointee.peer
+        // Otherwise a server that is not among them has moved by itself, and is still the same.
+        if links[link].hasNewRemote, !addresses.contains(current) {
+            links[link].session.pointee.move(to: first, now: now.nanoseconds)
+        }
+        links[link].hasNewRemote = false
         if !links[link].session.pointee.isUp || (definition.mode == .client && !addresses.contains(current)) {
             links[link].session.pointee.configure(peer: addresses.contains(current) ? current : first)
         }
@@ -247,6 +297,7 @@ extension TunnelRuntime {
 
     /// Gives the link's socket away, unwatched; -1 without one.
     private func takeSocket(_ link: Int) -> Int32 {
+        closeNextSocket(link)
         let socket = links[link].socket
         unwatch(socket)
         links[link].socket = -1
@@ -254,6 +305,7 @@ extension TunnelRuntime {
     }
 
     private func closeSocket(_ link: Int) {
+        closeNextSocket(link)
         guard links[link].socket >= 0 else { return }
         unwatch(links[link].socket)
         close(links[link].socket)
@@ -277,6 +329,7 @@ extension TunnelRuntime {
         forEachLink { link in
             links[link].run = SendRun(base: buffers.send(link))
             watch(links[link].socket, UInt64(link))
+            watch(links[link].nextSocket, UInt64(link))
         }
         watch(device, Poller.devicePart)
     }
@@ -287,6 +340,7 @@ extension TunnelRuntime {
         forEachLink { link in
             flush(link, now)
             unwatch(links[link].socket)
+            unwatch(links[link].nextSocket)
         }
         unwatch(device)
         poller = nil
@@ -297,6 +351,7 @@ extension TunnelRuntime {
         dropQueue()
         restartOrder(now)
         forEachLink { link in
+            dropOther(link)
             closeSocket(link)
             shared.releaseFlowID(links[link].session.pointee.flowID)
             if let memory = shared.state.linkResume(links[link].slot) {

@@ -107,6 +107,7 @@ extension TunnelRuntime {
         let buffer = buffers.receive(link)
         var used = 0
         var receives = 0
+        var socket = state.pointee.socket
         // Room for a whole coalesced run is needed for each receive.
         while used + WorkerBuffers.receiveUnit <= WorkerBuffers.receiveSize, receives < 48 {
             var from = SocketAddress.none
@@ -114,9 +115,13 @@ extension TunnelRuntime {
             var segment: UInt16 = 0
             let space = WorkerBuffers.receiveSize - used
             let count = from.withSystemAddress {
-                clinux_udp_receive(state.pointee.socket, buffer + used, space, $0, &local, &segment)
+                clinux_udp_receive(socket, buffer + used, space, $0, &local, &segment)
             }
-            if count < 0 { break }
+            if count < 0 {
+                guard state.pointee.nextSocket >= 0, socket != state.pointee.nextSocket else { break }
+                socket = state.pointee.nextSocket
+                continue
+            }
             // What came since the turn began would seem to have come before it was sent, and that delay would stay the
             // link's floor.
             now.nanoseconds = Int64(Clock.now())
@@ -135,11 +140,15 @@ extension TunnelRuntime {
                 take(state, link, buffer + used + offset, length, from, local, &coalescer, now)
                 offset += max(1, length)
             }
+            if socket == state.pointee.nextSocket, state.pointee.session.pointee.lastHeard == now.nanoseconds {
+                moveToNextSocket(link, now)
+            }
             used += (count + 63) & ~63
             if now.nanoseconds - start > share { break }
         }
         if capturing != 0 { reviewCaptures(now) }
         measure(link, now)
+        reviewOther(link, now)
         if now.nanoseconds >= state.pointee.session.pointee.reportDeadline {
             state.pointee.session.pointee.tick(now: now.nanoseconds)
         }
@@ -166,12 +175,18 @@ extension TunnelRuntime {
             record.pointee.droppedMalformed &+= 1
             return
         }
-        let session = state.pointee.session
+        var session = state.pointee.session
+        var cipher = state.pointee.cipher
+        let isOther = isForOther(state, flow: header.flowID, isHandshake: type == .auth || type == .authOK)
+        if isOther, let other = state.pointee.other, let its = other.pointer(to: \.session) {
+            session = its
+            cipher = other.pointee.cipher
+        }
         var body = bytes + DatagramHeader.size
         var bodyCount = count - DatagramHeader.size
         let reception: LinkSession.Reception
         if type == .data, isCleartext {
-            reception = session.pointee.receiveCleartext(
+            reception = state.pointee.session.pointee.receiveCleartext(
                 UnsafeRawBufferPointer(start: body, count: bodyCount), from: from)
         } else {
             guard session.pointee.isWorthOpening(header, type, now: now.nanoseconds) else {
@@ -197,11 +212,14 @@ extension TunnelRuntime {
                 state.pointee.resume.pointee.local = local
             }
         }
-        // Another session, or an older one that is back: its first packets may be in this very batch.
-        if session.pointee.epoch != state.pointee.epoch {
+        if isOther {
+            reviewOther(link, now)
+        } else if session.pointee.epoch != state.pointee.epoch {
+            // Another session, or an older one that is back: its first packets may be in this very batch.
             beginEpoch(state)
             resequencer?.pointee.restart()
             restartCopies(link)
+            doubtPeer(but: link, now)
         }
         switch reception {
         case .data:

@@ -165,7 +165,7 @@ extension TunnelRuntime {
         } else {
             // Around the packet: what was sent already, or the free part of its slot; around its place: this header, and
             // datagrams to come.
-            cipher.sealRoomy(
+            state.pointee.cipher.sealRoomy(
                 plaintext, count: packet.count, to: place + DatagramHeader.size, flowID: header.flowID,
                 sequence: header.sequence)
         }
@@ -279,17 +279,18 @@ extension TunnelRuntime {
         let state = links + link
         guard state.pointee.socket >= 0 else { return }
         while let control = state.pointee.session.pointee.nextControl(now: now.nanoseconds) {
-            sendControl(state, control, now)
+            sendControl(state, state.pointee.session, state.pointee.cipher, control, now)
         }
     }
 
-    private func sendControl(
-        _ state: UnsafeMutablePointer<LinkRuntime>, _ control: LinkSession.Control, _ now: Moment
+    func sendControl(
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ session: UnsafeMutablePointer<LinkSession>,
+        _ cipher: SessionCipher, _ control: LinkSession.Control, _ now: Moment
     ) {
         let datagram = buffers.scratch
         let plaintext = buffers.scratch + 512
-        let count = writeBody(of: control, state, to: plaintext, now)
-        let header = state.pointee.session.pointee.nextHeader(
+        let count = writeBody(of: control, session, to: plaintext, now)
+        let header = session.pointee.nextHeader(
             control.type, bodyLength: count + Datagram.macSize, reorder: false, dataSequence: 0,
             stamp: now.wireTimestamp, now: now.nanoseconds)
         header.write(to: datagram)
@@ -310,8 +311,8 @@ extension TunnelRuntime {
 
     /// The body's length. A server answers in our own dialect only who spoke it; stock ignores what it does not know.
     private func writeBody(
-        of control: LinkSession.Control, _ state: UnsafeMutablePointer<LinkRuntime>, to bytes: UnsafeMutableRawPointer,
-        _ now: Moment
+        of control: LinkSession.Control, _ session: UnsafeMutablePointer<LinkSession>,
+        to bytes: UnsafeMutableRawPointer, _ now: Moment
     ) -> Int {
         switch control.type {
         case .auth, .authOK:
@@ -320,7 +321,7 @@ extension TunnelRuntime {
             Self.capabilities.write(to: bytes + 2)
             return 2 + Capabilities.encodedSize
         case .keepalive where control.carriesReport:
-            state.pointee.session.pointee.meter.takeReport(now: now.nanoseconds).write(to: bytes)
+            session.pointee.meter.takeReport(now: now.nanoseconds).write(to: bytes)
             return ReceiverReport.encodedSize
         case .keepalive, .disconnect, .data: return 0
         }

@@ -36,6 +36,7 @@ final class TunnelRuntime {
 
     var definition: TunnelDefinition
     var generation: UInt64 = 0
+    /// Of sessions to come.
     var cipher: SessionCipher
     /// The engine's own switches; a tunnel's can only take away.
     let engineOffloads: OffloadSwitches
@@ -181,6 +182,10 @@ final class TunnelRuntime {
     func tick(_ now: Moment) {
         forEachLink { link in
             links[link].session.pointee.tick(now: now.nanoseconds)
+            reviewOther(link, now)
+            if now.nanoseconds >= links[link].nextSocketTakesOver || !links[link].session.pointee.isUp {
+                moveToNextSocket(link, now)
+            }
             checkHealth(link, now)
             sendControls(link, now)
             noticeState(link, now)
@@ -200,6 +205,11 @@ final class TunnelRuntime {
         var earliest = Int64.max
         forEachLink { link in
             relaxed = min(relaxed, links[link].session.pointee.deadline)
+            relaxed = min(relaxed, links[link].nextSocketTakesOver)
+            if let other = links[link].other {
+                relaxed = min(relaxed, other.pointee.until)
+                if other.pointee.isNext { relaxed = min(relaxed, other.pointee.session.deadline) }
+            }
             earliest = min(
                 earliest, links[link].session.pointee.reportDeadline, links[link].health.deadline)
         }
@@ -240,12 +250,14 @@ final class TunnelRuntime {
             beginEpoch(links + link)
             restartOrder(now)
             restartCopies(link)
+            doubtPeer(but: link, now)
         }
         let state = session.pointee.visibleState
         guard state != links[link].reported else { return }
         let previous = links[link].reported
         links[link].reported = state
         let reason = session.pointee.reason
+        if reason == .peerDisconnect, previous.isUp { doubtPeer(but: link, now) }
         log.notice(
             "link changes",
             metadata: [
@@ -263,6 +275,11 @@ final class TunnelRuntime {
         }
         updateEligible(now)
         shared.post(.linkState(slot: slot, linkSlot: links[link].slot, state: state))
+    }
+
+    /// A peer that ended or began anew on one link did so on all.
+    func doubtPeer(but link: Int, _ now: Moment) {
+        forEachLink { if $0 != link { links[$0].session.pointee.doubtPeer(now: now.nanoseconds) } }
     }
 
     private func record(

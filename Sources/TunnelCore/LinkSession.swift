@@ -49,6 +49,13 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     public private(set) var peer: SocketAddress = .none
     private var configuredPeer: SocketAddress = .none
 
+    /// Where the peer was when ``move(to:now:)`` was called, which it may answer from a while; and whether it has not yet
+    /// answered from where it is now.
+    private var formerPeer: SocketAddress = .none
+    private var isMoving = false
+    /// When something told that the peer began anew; 0: nothing did, or it was heard since.
+    private var doubtedAt: Int64 = 0
+
     // State.
     public private(set) var phase: Phase = .disconnected
     public private(set) var reason: LinkReason = .none
@@ -58,6 +65,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     private var wasEverUp = false
     /// Counts the peer's sessions: another number means that its data_seq may have started anew.
     public private(set) var epoch: UInt32 = 0
+    private var begunAt: Int64 = 0
     public private(set) var disconnects: UInt64 = 0
 
     // What is to be sent at the next opportunity.
@@ -75,6 +83,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     private var lastKeepaliveSent: Int64 = .min / 2
     private var lastKeepaliveHeard: Int64 = .min / 2
     private var lastAnswer: Int64 = .min / 2
+    /// When a stock peer's KEEPALIVE is answered; .max: it is.
+    private var answerAt = Int64.max
     private var lastRefusal: Int64 = .min / 2
     /// Last authenticated, fresh datagram; 0: none yet.
     public private(set) var lastHeard: Int64 = 0
@@ -107,17 +117,12 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     // MARK: What to report
 
-    // Where these and others below are `mutating` without changing anything, it is to spare a copy of the whole session
-    // at each call, which costs more than all else that is done per packet.
-
     /// The state as the operator sees it.
     public var visibleState: LinkState {
-        mutating get {
-            switch phase {
-            case .up: quality
-            case .authSent: .connecting
-            case .disconnected: wasEverUp || settings.isServer == false ? .down : .connecting
-            }
+        switch phase {
+        case .up: quality
+        case .authSent: .connecting
+        case .disconnected: wasEverUp || settings.isServer == false ? .down : .connecting
         }
     }
 
@@ -125,29 +130,30 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     /// When ``tick(now:)`` has something to do.
     public var deadline: Int64 {
-        mutating get {
-            switch phase {
-            case .up:
-                min(
-                    lastKeepaliveSent + second, lastKeepaliveHeard + settings.timeout, renewalDeadline,
-                    settings.judgesQuality || quality != .up ? lastJudged + second : .max)
-            case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
-            }
+        switch phase {
+        case .up:
+            min(
+                lastKeepaliveSent + second, answerAt, lastKeepaliveHeard + settings.timeout, renewalDeadline,
+                settings.judgesQuality || quality != .up ? lastJudged + second : .max)
+        case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
         }
     }
 
     /// When a client asks a server that has fallen silent for a new session, in case it lost the old one: stock's server
     /// does not say so. Just after a new flow may take over, and then each second, as if the session had ended.
     private var renewalDeadline: Int64 {
-        mutating get {
-            settings.isServer
-                ? .max : max(lastHeard + PeerFlows.takeoverSilence + 10 * millisecond, lastAuthSent + second)
-        }
+        guard !settings.isServer else { return .max }
+        var silence = lastHeard + PeerFlows.takeoverSilence + 10 * millisecond
+        if isMoving { silence = 0 } else if doubtedAt != 0 { silence = min(silence, doubtedAt + Self.benefit) }
+        return max(silence, lastAuthSent + second)
     }
+
+    /// How long a peer that is doubted has to be heard: what it sent last may come after what told of its end.
+    private static let benefit = 500 * millisecond
 
     /// When a report for the peer's pacing is due; to the millisecond, unlike ``deadline``.
     public var reportDeadline: Int64 {
-        mutating get { isUp && reportsToPeer && !owesKeepalive ? meter.deadline : .max }
+        isUp && reportsToPeer && !owesKeepalive ? meter.deadline : .max
     }
 
     /// With cleartext DATA a report would count control messages alone.
@@ -173,6 +179,28 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         if phase != .up { peer = address }
     }
 
+    /// The server is to be found at another address from now on. It may be the same one, for which the session goes on, or
+    /// another, which is asked for one at once and takes the link over when it answers.
+    public mutating func move(to address: SocketAddress, now: Int64) {
+        configuredPeer = address
+        guard phase == .up, address != peer else {
+            if phase != .up { peer = address }
+            return
+        }
+        formerPeer = peer
+        peer = address
+        isMoving = true
+        owesAuth = true
+        lastAuthSent = now
+    }
+
+    /// Another link's session with the same peer has ended, or it began anew there. Stock's farewell gets lost on some links:
+    /// unless the peer is heard again, it is asked for a new session, and may begin one.
+    public mutating func doubtPeer(now: Int64) {
+        guard phase == .up, doubtedAt == 0, !capabilities.contains(.receiverReports) else { return }
+        if now - begunAt >= PeerFlows.takeoverSilence { doubtedAt = now }
+    }
+
     /// A client that starts tells a peer which still holds an older session of it to end that.
     public mutating func announceStart() {
         if !settings.isServer, phase != .up { owesDisconnect = !configuredPeer.isNone }
@@ -186,6 +214,20 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             disconnectTo = peer
         }
         leave(why, now: now)
+    }
+
+    /// Whether a flow_id of the peer's is remembered.
+    public mutating func knows(_ flow: UInt32) -> Bool { flows.find(flow) != nil }
+
+    /// Takes the place of another session with the same peer on the same link: what is counted over all sessions, and
+    /// what is known of the path, goes on.
+    public mutating func follow(_ former: inout LinkSession) {
+        epoch = former.epoch &+ epoch &+ 1
+        disconnects &+= former.disconnects
+        wasEverUp = wasEverUp || former.wasEverUp
+        if !roundTrip.hasSample { roundTrip = former.roundTrip }
+        lastEcho = max(lastEcho, former.lastEcho)
+        lastHeard = max(lastHeard, former.lastHeard)
     }
 
     /// Goes on after the process that held this session died: numbers that it may have used are left out.
@@ -209,9 +251,10 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                 tick(now: now)
                 return
             }
-            if now - lastKeepaliveSent >= second || now >= reportDeadline {
+            if now - lastKeepaliveSent >= second || now >= reportDeadline || now >= answerAt {
                 owesKeepalive = true
                 lastKeepaliveSent = now
+                if now >= answerAt { answerAt = .max }
             }
             if now >= renewalDeadline {
                 owesAuth = true
@@ -255,6 +298,10 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         owesKeepalive = false
         owesAuthOK = false
         peerTimestamp = DatagramHeader.noTimestamp
+        formerPeer = .none
+        isMoving = false
+        doubtedAt = 0
+        answerAt = .max
         // Half a second of rest: a peer that just said DISCONNECT is going away, not waiting for AUTH.
         lastAuthSent = why == .peerDisconnect ? now - second / 2 : now - second
         if !configuredPeer.isNone { peer = configuredPeer }
@@ -301,6 +348,9 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         case implausible
     }
 
+    // What is asked per datagram is `mutating` without changing anything: that spares a copy of the whole session at each
+    // call, which cost more than all else that a session does per packet.
+
     /// Whether to spend crypto on a datagram. A number seen already, or a flow nobody knows that brings no handshake
     /// (and needs no answer), is refused before.
     @inlinable
@@ -342,17 +392,17 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                     return .dropped(.state)
                 }
                 flows.select(index)
-                beginFlow()
+                beginFlow(now: now)
             }
             if advances { heard(header, from: source, now: now) }
         } else {
             guard !isOwnFlow(header.flowID) else { return .dropped(.unknownFlow) }
-            guard type == .auth || type == .authOK, flows.mayBeTakenOver(now: now), canHandshake else {
+            guard type == .auth || type == .authOK, mayBeTakenOver(from: source, now: now), canHandshake else {
                 return answerStranger(type, from: source, now: now)
             }
             let index = flows.adopt(header.flowID, now: now)
             _ = flows.entries[index].window.accept(header.sequence)
-            beginFlow()
+            beginFlow(now: now)
             heard(header, from: source, now: now)
         }
         if !settings.isCleartext { loss.note(header.sequence) }
@@ -366,7 +416,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         return act(on: type, body, from: source, now: now)
     }
 
-    private mutating func beginFlow() {
+    private mutating func beginFlow(now: Int64) {
+        begunAt = now
         loss.reset()
         meter = LinkMeter()
         epoch &+= 1
@@ -406,8 +457,18 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         disconnectTo = source
     }
 
+    /// Whether a flow that nobody knows may begin a session.
+    private mutating func mayBeTakenOver(from source: SocketAddress, now: Int64) -> Bool {
+        flows.mayBeTakenOver(now: now) || isMoving && source == configuredPeer
+            || doubtedAt != 0 && now - doubtedAt >= Self.benefit
+    }
+
     private mutating func heard(_ header: DatagramHeader, from source: SocketAddress, now: Int64) {
-        peer = source
+        if source != formerPeer {
+            peer = source
+            isMoving = false
+        }
+        if doubtedAt != 0, now - doubtedAt >= Self.benefit { doubtedAt = 0 }
         if header.timestamp != DatagramHeader.noTimestamp {
             peerTimestamp = header.timestamp
             peerTimestampAt = now
@@ -437,9 +498,13 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             guard isUp else { return withoutSession(source, now: now) }
             lastKeepaliveHeard = now
             if let report = ReceiverReport(body: body) { incomingReport = report }
-            if now - lastAnswer >= second {
-                lastAnswer = now
-                owesKeepalive = true
+            if capabilities.contains(.receiverReports) {
+                if now - lastAnswer >= second {
+                    lastAnswer = now
+                    owesKeepalive = true
+                }
+            } else {
+                answerStock(now: now)
             }
         case .disconnect:
             guard isUp else { return .dropped(.state) }
@@ -448,6 +513,12 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             return isUp ? .data : withoutSession(source, now: now)
         }
         return .control
+    }
+
+    /// Stock's answer to a KEEPALIVE waits for the tick of its one-second timer that sent this one, and if it is told to end
+    /// meanwhile, it sends that answer and not its DISCONNECT. So ours arrives shortly before the next tick.
+    private mutating func answerStock(now: Int64) {
+        answerAt = now + max(0, 800 * millisecond - roundTrip.smoothed * 1000)
     }
 
     /// The peer believes in a session that we have ended.

@@ -5,9 +5,9 @@ import TunnelCrypto
 @Suite("Flows of a peer")
 struct PeerFlowsTests {
     @Test func `nobody is known at first, not even flow 0`() {
-        let flows = PeerFlows()
+        var flows = PeerFlows()
         for id in [0, 1, .max] as [UInt32] { #expect(flows.find(id) == nil) }
-        #expect(flows.mayBeTakenOver(now: 0))
+        #expect(flows.mayBeTakenOver(now: 0) == true)
     }
 
     @Test func `flow 0 is a flow like others`() {
@@ -20,11 +20,11 @@ struct PeerFlowsTests {
     @Test func `the present flow is left alone until it was silent for 3 s or has disconnected`() {
         var flows = PeerFlows()
         let index = flows.adopt(1, now: 10 * second)
-        #expect(!flows.mayBeTakenOver(now: 10 * second))
-        #expect(!flows.mayBeTakenOver(now: 13 * second - 1))
-        #expect(flows.mayBeTakenOver(now: 13 * second))
+        #expect(flows.mayBeTakenOver(now: 10 * second) == false)
+        #expect(flows.mayBeTakenOver(now: 13 * second - 1) == false)
+        #expect(flows.mayBeTakenOver(now: 13 * second) == true)
         flows.entries[index].isDisconnected = true
-        #expect(flows.mayBeTakenOver(now: 10 * second))
+        #expect(flows.mayBeTakenOver(now: 10 * second) == true)
     }
 
     @Test func `sixteen flows are remembered, and the one not heard for longest is forgotten`() {
@@ -48,6 +48,6 @@ struct PeerFlowsTests {
         }
         let index = flows.adopt(99, now: 100)
         #expect(flows.entries[index].window.isEmpty)
-        #expect(flows.entries[index].window.isFresh(500))
+        #expect(flows.entries[index].window.isFresh(500) == true)
     }
 }

@@ -93,8 +93,8 @@ struct SessionHandshakeTests {
         }
     }
 
-    @Test func `a KEEPALIVE is answered at once, but not twice in a second`() {
-        let bench = SessionBench()
+    @Test func `a KEEPALIVE of ours is answered at once, but not twice in a second`() {
+        let bench = SessionBench(announces: true)
         bench.connect()
         bench.network.run(10 * second)
         bench.network.detach(bench.client)

@@ -36,9 +36,9 @@ struct ReplayWindowTests {
     @Test func `nothing is accepted twice`() {
         for first in [0, 1, 63, 64, 65, 1 << 40, .max - 1, .max] as [UInt64] {
             let window = Subject()
-            #expect(window.isFresh(first))
+            #expect(window.isFresh(first) == true)
             #expect(window.accept(first))
-            #expect(!window.isFresh(first))
+            #expect(window.isFresh(first) == false)
             #expect(!window.accept(first))
             #expect(window.highest == first)
         }
@@ -49,11 +49,11 @@ struct ReplayWindowTests {
             let window = Subject()
             #expect(window.accept(first))
             for distance in 1...2100 as ClosedRange<UInt64> where distance <= first {
-                #expect(!window.isFresh(first - distance))
+                #expect(window.isFresh(first - distance) == false)
                 #expect(!window.accept(first - distance))
             }
             for distance in 1...70 as ClosedRange<UInt64> where first <= .max - distance {
-                #expect(window.isFresh(first + distance))
+                #expect(window.isFresh(first + distance) == true)
                 #expect(window.accept(first + distance))
             }
         }
