@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import LinuxSystem
 import Logging
+import ProcessChannel
 import Store
 import Synchronization
 import TunnelModel
@@ -63,9 +64,16 @@ public enum ControlProcess {
                 stateDirectory: options.stateDirectory, tcp: tcp, logger: logger)
             return wait(logger) { try await service.run(listener: listener) }
         } catch {
-            logger.critical("\(error)")
+            fail(error, logger)
             return 1
         }
+    }
+
+    /// Logs what ends this process, and tells the supervisor, which may be waiting for it to start.
+    private static func fail(_ error: any Error, _ logger: Logger) {
+        logger.critical("\(error)")
+        guard let descriptor = try? OwnedDescriptor(duplicating: channelDescriptor) else { return }
+        try? Channel(descriptor).send(ControlRequest.cannotStart(reason: "\(error)"))
     }
 
     private static func readConfig(_ path: String?) throws -> DaemonConfig {
@@ -86,7 +94,7 @@ public enum ControlProcess {
         let failure = FailureBox()
         Task.detached {
             do { try await body() } catch {
-                logger.critical("\(error)")
+                fail(error, logger)
                 failure.hasFailed = true
             }
             done.signal()

@@ -7,7 +7,7 @@ extension ControlRequest {
     public var descriptors: Int {
         switch self {
         case .capture: 1
-        case .apply, .remove, .ready, .debug: 0
+        case .apply, .remove, .ready, .debug, .cannotStart: 0
         }
     }
 
@@ -38,6 +38,10 @@ extension ControlRequest {
             writer.optional(link) { $0.text($1.text) }
             writer.captureLimits(limits)
             return writer.bytes
+        case .cannotStart(let reason):
+            var writer = MessageWriter(kind: 6)
+            writer.text(reason)
+            return writer.bytes
         }
     }
 
@@ -50,6 +54,7 @@ extension ControlRequest {
         case 5:
             self = .capture(
                 id: try reader.integer(), link: try reader.optionalLink(), limits: try reader.captureLimits())
+        case 6: self = .cannotStart(reason: try reader.text())
         case let kind: throw MalformedMessage("\(kind) is no request of control's")
         }
         try reader.finish()
@@ -333,6 +338,10 @@ extension EngineNotice {
             var writer = MessageWriter(kind: 5)
             writer.integer(number)
             return writer.bytes
+        case .cannotStart(let reason):
+            var writer = MessageWriter(kind: 6)
+            writer.text(reason)
+            return writer.bytes
         }
     }
 
@@ -344,6 +353,7 @@ extension EngineNotice {
         case 3: self = .resolveAgain(slot: try reader.integer(), linkSlot: try reader.integer())
         case 4: self = .undefined(slot: try reader.integer())
         case 5: self = .signalled(number: try reader.signal())
+        case 6: self = .cannotStart(reason: try reader.text())
         case let kind: throw MalformedMessage("\(kind) is no notice of the engine's")
         }
         try reader.finish()

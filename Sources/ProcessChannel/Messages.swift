@@ -26,6 +26,8 @@ public enum ControlRequest: ChannelMessage {
     /// Copy packets: a tunnel's inner ones, or a link's datagrams. One descriptor, to which the engine writes a pcap record
     /// (without the file's header) as one message each, and which it closes at the end.
     case capture(id: Int64, link: LinkName?, limits: CaptureLimits)
+    /// Why it ends instead of serving; before everything runs, the supervisor ends with it.
+    case cannotStart(reason: String)
 }
 
 /// Supervisor → control.
@@ -98,6 +100,8 @@ public enum EngineNotice: ChannelMessage {
     case undefined(slot: Slot)
     /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
     case signalled(number: Int32)
+    /// Why it ends instead of working; before everything runs, the supervisor ends with it.
+    case cannotStart(reason: String)
 }
 
 /// What a helper takes over from its predecessor: none of it is made again, and no script is run for it.

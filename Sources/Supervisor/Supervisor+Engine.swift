@@ -52,6 +52,9 @@ extension Supervisor {
         }
         defer { for tunnel in tunnels.values { settle(tunnel) } }
         guard !isStopping else { return }
+        if !hasToldReady, engineStarts >= Self.startAttempts {
+            return failStart("the engine cannot be started: it \(end) each of \(engineStarts) times; its log says more")
+        }
         if case .killed(SIGSYS) = end {
             log.critical(
                 "the engine made a system call that it must not make and was ended; if this comes again, report it",
@@ -85,6 +88,7 @@ extension Supervisor {
             tunnel.awaitsEngine = false
             settle(tunnel)
         case .signalled(let number): childSignalled(number, "the engine")
+        case .cannotStart(let reason): failStart("the engine cannot work: \(reason)")
         }
     }
 

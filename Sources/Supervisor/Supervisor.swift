@@ -46,7 +46,8 @@ public final class Supervisor {
     var controlBackoff = Supervisor.processBackoff
     var isControlReady = false
 
-    private var hasToldReady = false
+    private(set) var hasToldReady = false
+    private var startFailure: StartFailure?
     /// Called once, when everything runs.
     public var whenReady: () -> Void = {}
     private(set) var isStopping = false
@@ -56,6 +57,8 @@ public final class Supervisor {
     static let processBackoff = Backoff(first: .milliseconds(50), limit: .seconds(10))
     /// A process that ran this long has recovered from what ended its predecessor.
     static let settledAfter = UInt64.seconds(60)
+    /// A process that has ended so often before everything ran will not do better.
+    static let startAttempts = 5
 
     public init(settings: SupervisorSettings, source: TunnelSource, log: Logger) throws {
         self.settings = settings
@@ -89,7 +92,7 @@ public final class Supervisor {
         signals = try SignalFD([SIGHUP, SIGTERM, SIGINT, SIGQUIT])
     }
 
-    /// Runs until a signal ends it. Returns the exit code.
+    /// Runs until a signal ends it. Returns the exit code; throws why the start cannot succeed.
     public func run() throws -> Int32 {
         _ = try loop.watch(signals.raw) { [weak self] _ in self?.signalled() }
         // A peer that is gone must be an error of a call, not the end of everything.
@@ -105,6 +108,7 @@ public final class Supervisor {
         if settings.stateDirectory != nil {
             unlink(settings.runDirectory + "/control.sock")
         }
+        if let startFailure { throw startFailure }
         log.notice("stopped")
         return 0
     }
@@ -169,6 +173,13 @@ public final class Supervisor {
     }
 
     private var summary: String { "\(tunnels.count) tunnels" }
+
+    /// Of a process without which nothing works: while nothing works yet, whoever has started us is told.
+    func failStart(_ reason: String) {
+        guard !hasToldReady, !isStopping else { return }
+        startFailure = StartFailure(reason)
+        stop()
+    }
 
     // MARK: The end
 

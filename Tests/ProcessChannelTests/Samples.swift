@@ -55,7 +55,7 @@ enum Samples {
             + [
                 .remove(id: -1), .ready(kept: []), .ready(kept: [3, -1]), .debug(id: 7, tokens: 5),
                 .capture(id: 7, link: try LinkName("adsl1"), limits: limits),
-                .capture(id: 7, link: nil, limits: limits),
+                .capture(id: 7, link: nil, limits: limits), .cannotStart(reason: "damaged"),
             ]
     }
 
@@ -104,7 +104,10 @@ enum Samples {
     }
 
     static func engineNotices() -> [EngineNotice] {
-        [.ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2)]
+        [
+            .ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2),
+            .cannotStart(reason: "refused"),
+        ]
             + LinkState.allCases.map { .linkState(slot: 3, linkSlot: 4, state: $0) }
     }
 
