@@ -52,6 +52,10 @@ public final class Supervisor {
     public var whenReady: () -> Void = {}
     private(set) var isStopping = false
     private var isFinished = false
+    /// When we were first sent a signal to end.
+    private var firstEnd: UInt64?
+    /// Signals to end that come so close together are one: timeout(1) sends its own to the process and to its group.
+    private static let sameSignal = UInt64.milliseconds(500)
 
     /// After a first restart that does not wait.
     static let processBackoff = Backoff(first: .milliseconds(50), limit: .seconds(10))
@@ -120,12 +124,19 @@ public final class Supervisor {
     private func signalled() {
         while let signal = signals.next() {
             obey(signal: signal.number, from: "pid \(signal.sender)")
+            guard signal.number != SIGHUP else { continue }
+            let now = Clock.now()
+            // The second one means it.
+            if let first = firstEnd, now - first >= Self.sameSignal { killAll() }
+            firstEnd = firstEnd ?? now
         }
     }
 
-    /// An operator's signal, to us or to one of our processes.
+    /// An operator's signal, to us or to one of our processes. A terminal sends it to all of them, each of which passes it
+    /// on: while we stop, that is no news.
     func obey(signal number: Int32, from sender: String) {
         if number == SIGHUP { return reload(sender) }
+        guard !isStopping else { return }
         log.notice("\(signalName(number)): stopping", metadata: ["from": "\(sender)"])
         stop()
     }
@@ -184,7 +195,7 @@ public final class Supervisor {
     // MARK: The end
 
     private func stop() {
-        guard !isStopping else { return killAll() }
+        guard !isStopping else { return }
         isStopping = true
         service.stopping()
         control?.send(ControlNotice.stopping)
@@ -206,7 +217,6 @@ public final class Supervisor {
         }
     }
 
-    /// The second signal means it.
     private func killAll() {
         log.warning("stopping at once")
         engine?.kill()

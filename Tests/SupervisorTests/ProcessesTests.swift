@@ -212,6 +212,23 @@ import TunnelTestKit
         }
     }
 
+    /// Ctrl-C reaches every process at once, and is one signal all the same: the scripts that undo are run.
+    @Test func aSignalToAllProcessesStopsInOrder() throws {
+        try NetworkRig.with { rig in
+            let instance = try Instance(rig, configuration)
+            let helper = try instance.onlyPid("mlvpn-helper")
+            let engine = try instance.onlyPid("mlvpn-engine")
+            for _ in 0..<2 {
+                kill(helper, SIGINT)
+                kill(engine, SIGINT)
+            }
+            instance.process.signalGroup(SIGINT)
+            #expect(try instance.process.waitForExit(within: .seconds(20)) == .exited(0))
+            #expect(!instance.process.output.contains("at once"), "\(instance.process.output)")
+            #expect(instance.process.output.contains("SIGINT: stopping"))
+        }
+    }
+
     @Test(arguments: ["[general]\n", "\u{0}\u{1}garbage", ""])
     func anUnusableFileIsRefusedAndWhatRunsGoesOn(text: String) throws {
         try withInstance { instance in
