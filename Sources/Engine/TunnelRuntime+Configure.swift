@@ -256,6 +256,12 @@ extension TunnelRuntime {
         links[link].socket = -1
     }
 
+    /// Someone else has deleted the device: its descriptor is always ready, and good for nothing.
+    func loseDevice() {
+        closeDevice()
+        shared.post(.deviceLost(slot: slot))
+    }
+
     private func closeDevice() {
         unwatch(device)
         if device >= 0 { close(device) }

@@ -29,7 +29,10 @@ extension TunnelRuntime {
         while bytes < Self.budgetBytes, packets < Self.budgetPackets {
             // Two bytes before an address divisible by 4: the IP header behind 10 bytes is aligned.
             let count = read(device, buffer + 6, WorkerBuffers.deviceSize - 6)
-            if count <= headerSize { break }
+            if count <= headerSize {
+                if count < 0, errno == EBADFD { loseDevice() }
+                break
+            }
             record.pointee.deviceReads &+= 1
             let packet = UnsafeMutableRawBufferPointer(start: buffer + 6 + headerSize, count: count - headerSize)
             let header = headerSize == 0 ? VirtioNetHeader() : VirtioNetHeader(reading: buffer + 6)

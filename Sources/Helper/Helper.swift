@@ -127,6 +127,7 @@ public final class Helper {
             scripts?.set(link, isUp: state.isUp)
             showTitle()
         case .resolve(let link): links[link]?.resolveAgain()
+        case .deviceLost: device?.lost()
         case .stop: stop(code: 0)
         }
     }
@@ -171,6 +172,7 @@ public final class Helper {
                 tell: { [weak self] descriptor, features in
                     guard let self else { return }
                     send(.device(generation: generation, features: features), descriptors: [descriptor])
+                    self.scripts?.deviceWasMade()
                 },
                 report: { [weak self] source, text in self?.report(nil, source, text) }))
         let scripts = ScriptRunner(

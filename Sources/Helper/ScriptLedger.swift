@@ -41,7 +41,7 @@ struct ScriptEvent: Equatable, Sendable {
 /// It compares states and keeps no queue: however fast links flap while a script runs, at most two events per link wait.
 /// rtun_up comes before tuntap_up, rtun_down before tuntap_down; links take their turns in the order of their changes.
 /// When the context changes (another script, device or address), the old one is told that all is down, then the new one
-/// what is up.
+/// what is up; likewise when the device is made again.
 struct ScriptLedger {
     private var context: ScriptContext?
     private var toldLinks: Set<LinkName> = []
@@ -51,6 +51,8 @@ struct ScriptLedger {
     private var wantedLinks: Set<LinkName> = []
     /// Links by their last change, oldest first.
     private var order: [LinkName] = []
+    /// All is told to be down before anything else.
+    private var startsOver = false
 
     init() {}
 
@@ -84,9 +86,12 @@ struct ScriptLedger {
         for link in order { set(link, isUp: false) }
     }
 
+    /// The device is another one: scripts are told that all is down, then what is up.
+    mutating func startOver() { startsOver = toldDevice || !toldLinks.isEmpty }
+
     /// The next run, counted as told; nil when there is nothing to tell.
     mutating func next() -> ScriptEvent? {
-        let target = context == wantedContext ? wantedLinks : []
+        let target = context == wantedContext && !startsOver ? wantedLinks : []
         if let context {
             if !toldDevice, toldLinks.contains(where: target.contains) {
                 toldDevice = true
@@ -103,7 +108,8 @@ struct ScriptLedger {
             }
         }
         order.removeAll { !wantedLinks.contains($0) }
-        guard context != wantedContext else { return nil }
+        guard startsOver || context != wantedContext else { return nil }
+        startsOver = false
         context = wantedContext
         return next()
     }

@@ -46,6 +46,12 @@ final class ScriptRunner {
         proceed()
     }
 
+    /// What scripts did to the device before is gone.
+    func deviceWasMade() {
+        ledger.startOver()
+        proceed()
+    }
+
     /// Tells the scripts that all is down, then calls `done`; after `limit` nanoseconds in any case.
     func stop(limit: UInt64, done: @escaping () -> Void) {
         ledger.allDown()

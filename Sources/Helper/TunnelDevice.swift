@@ -52,6 +52,16 @@ final class TunnelDevice {
         proceed()
     }
 
+    /// Someone else has deleted it.
+    func lost() {
+        guard existing != nil else { return }
+        surroundings.report(
+            .device, "device \(definition.interface) was deleted by someone else; it is made again")
+        existing = nil
+        applied = []
+        configure(definition)
+    }
+
     private func proceed() {
         do throws(SystemError) {
             if existing == nil { try create() }
@@ -112,9 +122,7 @@ final class TunnelDevice {
         if let target { applied.append(target) }
         var netlink = try Netlink()
         guard let link = try netlink.link(named: name) else {
-            throw SystemError(
-                ENODEV, "configure \(name)",
-                hint: "the device was deleted by someone else; disable and enable the tunnel")
+            throw SystemError(ENODEV, "configure \(name)", hint: "someone else has renamed or deleted the device")
         }
         // Every step is tried: one route that cannot be set must not cost the others.
         var first: SystemError?

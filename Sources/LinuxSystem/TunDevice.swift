@@ -33,6 +33,12 @@ public enum TunDevice {
         return CreatedDevice(descriptor: device, features: Features())
     }
 
+    /// Whether the device of this descriptor is there no more.
+    public static func isDeleted(_ raw: Int32) -> Bool {
+        var poll = pollfd(fd: raw, events: 0, revents: 0)
+        return Glibc.poll(&poll, 1, 0) == 1 && poll.revents & Int16(POLLERR) != 0
+    }
+
     private static func createWithOffloads(name: String, kind: Kind) throws(SystemError) -> CreatedDevice? {
         let device: OwnedDescriptor
         do throws(SystemError) {

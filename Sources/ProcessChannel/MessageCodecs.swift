@@ -146,6 +146,7 @@ extension HelperRequest {
             writer.text(link.text)
             return writer.bytes
         case .stop: return MessageWriter(kind: 4).bytes
+        case .deviceLost: return MessageWriter(kind: 5).bytes
         }
     }
 
@@ -157,6 +158,7 @@ extension HelperRequest {
         case 2: self = .linkState(link: try reader.linkName(), state: try reader.linkState())
         case 3: self = .resolve(link: try reader.linkName())
         case 4: self = .stop
+        case 5: self = .deviceLost
         case let kind: throw MalformedMessage("\(kind) is no request to a helper")
         }
         try reader.finish()
@@ -342,6 +344,10 @@ extension EngineNotice {
             var writer = MessageWriter(kind: 6)
             writer.text(reason)
             return writer.bytes
+        case .deviceLost(let slot):
+            var writer = MessageWriter(kind: 7)
+            writer.integer(slot)
+            return writer.bytes
         }
     }
 
@@ -354,6 +360,7 @@ extension EngineNotice {
         case 4: self = .undefined(slot: try reader.integer())
         case 5: self = .signalled(number: try reader.signal())
         case 6: self = .cannotStart(reason: try reader.text())
+        case 7: self = .deviceLost(slot: try reader.integer())
         case let kind: throw MalformedMessage("\(kind) is no notice of the engine's")
         }
         try reader.finish()

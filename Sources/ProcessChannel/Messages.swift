@@ -54,6 +54,8 @@ public enum HelperRequest: ChannelMessage {
     /// The state of a link, as the engine sees it; the helper runs scripts for what changed.
     case linkState(link: LinkName, state: LinkState)
     case resolve(link: LinkName)
+    /// Someone else has deleted the device: make it again.
+    case deviceLost
     /// Run the scripts that undo, then exit.
     case stop
 }
@@ -98,6 +100,8 @@ public enum EngineNotice: ChannelMessage {
     case linkState(slot: Slot, linkSlot: Slot, state: LinkState)
     case resolveAgain(slot: Slot, linkSlot: Slot)
     case undefined(slot: Slot)
+    /// Someone else has deleted the tunnel's device; the engine has closed it.
+    case deviceLost(slot: Slot)
     /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
     case signalled(number: Int32)
     /// Why it ends instead of working; before everything runs, the supervisor ends with it.

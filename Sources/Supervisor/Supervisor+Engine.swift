@@ -87,6 +87,13 @@ extension Supervisor {
             guard let tunnel = tunnelsBySlot[slot], tunnel.awaitsEngine else { return }
             tunnel.awaitsEngine = false
             settle(tunnel)
+        case .deviceLost(let slot):
+            // Of one that has been replaced meanwhile: late, not wrong.
+            guard let tunnel = tunnelsBySlot[slot], let device = tunnel.device,
+                TunDevice.isDeleted(device.descriptor.raw)
+            else { return }
+            tunnel.device = nil
+            if !tunnel.isHelperStopping { tunnel.helper?.send(HelperRequest.deviceLost) }
         case .signalled(let number): childSignalled(number, "the engine")
         case .cannotStart(let reason): failStart("the engine cannot work: \(reason)")
         }

@@ -115,6 +115,22 @@ struct ScriptLedgerTests {
         #expect(events.prefix(3).allSatisfy { $0.context == old } && events.suffix(3).allSatisfy { $0.context == new })
     }
 
+    @Test func aDeviceThatIsMadeAgainIsConfiguredAgain() {
+        var ledger = ScriptLedger()
+        ledger.set(ScriptContext(definition))
+        ledger.startOver()
+        #expect(drain(&ledger) == [])
+        ledger.set(a, isUp: true)
+        ledger.set(b, isUp: true)
+        _ = drain(&ledger)
+        ledger.startOver()
+        #expect(
+            drain(&ledger) == [
+                "rtun_down adsl1", "rtun_down wifi", "tuntap_down", "rtun_up adsl1", "tuntap_up", "rtun_up wifi",
+            ])
+        #expect(drain(&ledger) == [])
+    }
+
     @Test func withoutAStatusCommandThereIsNothingToRun() {
         var ledger = ScriptLedger()
         ledger.set(nil)

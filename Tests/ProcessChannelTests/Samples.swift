@@ -77,7 +77,7 @@ enum Samples {
             previous: tunnels[1], hasDevice: true, sockets: [BoundSocket(link: link, isIPv6: true)], linksUp: [link])
         return tunnels.map { .configure(generation: 1, tunnel: $0, resume: nil) }
             + [.configure(generation: 2, tunnel: tunnels[0], resume: resume)]
-            + LinkState.allCases.map { .linkState(link: link, state: $0) } + [.resolve(link: link), .stop]
+            + LinkState.allCases.map { .linkState(link: link, state: $0) } + [.resolve(link: link), .deviceLost, .stop]
     }
 
     static func helperNotices() throws -> [HelperNotice] {
@@ -106,7 +106,7 @@ enum Samples {
     static func engineNotices() -> [EngineNotice] {
         [
             .ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2),
-            .cannotStart(reason: "refused"),
+            .cannotStart(reason: "refused"), .deviceLost(slot: 3),
         ]
             + LinkState.allCases.map { .linkState(slot: 3, linkSlot: 4, state: $0) }
     }

@@ -73,6 +73,13 @@ import TunnelTestKit
             }
         }
 
+        /// Processor time, in hundredths of a second (proc(5)).
+        func ticks(of pid: pid_t) throws(RigError) -> Int {
+            let text = try rig.run(["cat", "/proc/\(pid)/stat"])
+            let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+            return fields.count > 12 ? (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0) : 0
+        }
+
         func field(_ name: String, of pid: pid_t) throws -> String {
             let status = try rig.run(["cat", "/proc/\(pid)/status"])
             let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name + ":") })
@@ -134,6 +141,31 @@ import TunnelTestKit
             try instance.waitForLog("engine ready", count: 2)
             #expect(try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace) == index)
             #expect(try instance.show("address").contains("10.77.0.1/30"))
+        }
+    }
+
+    @Test func aDeviceThatSomeoneDeletesIsMadeAgain() throws {
+        try withInstance { instance in
+            for round in 1...2 {
+                let index = try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace)
+                try instance.rig.ip(instance.namespace, "link", "del", "mlt0")
+                try waitUntil("the device", within: .seconds(20)) { () throws(RigError) in
+                    let addresses = try instance.rig.run(["ip", "address"], in: instance.namespace)
+                    return addresses.contains("10.77.0.1/30")
+                }
+                #expect(try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace) != index)
+                let routes = try instance.rig.run(["ip", "route"], in: instance.namespace)
+                #expect(routes.contains("10.78.0.0/24 dev mlt0"))
+                try instance.waitForLog("was deleted by someone else", count: round)
+            }
+            // The engine has it: it sleeps, and serves it.
+            let engine = try instance.onlyPid("mlvpn-engine")
+            try waitUntil("an engine at rest", within: .seconds(20)) { () throws(RigError) in
+                let before = try instance.ticks(of: engine)
+                try instance.rig.run(["sleep", "1"])
+                return try instance.ticks(of: engine) - before < 10
+            }
+            #expect(instance.pids("mlvpn-engine") == [engine])
         }
     }
 
