@@ -21,6 +21,8 @@ public struct EngineProcess: ~Copyable {
 
     /// Runs until the supervisor says stop, or goes away. Returns the exit code.
     public consuming func run() -> Int32 {
+        // A log that nobody reads any more must be an error of a call.
+        signal(SIGPIPE, SIG_IGN)
         let channel = Channel(OwnedDescriptor(owning: 3))
         do {
             guard SessionCipher.start() else { throw EngineFailure.text("libsodium cannot be started") }

@@ -4,8 +4,8 @@ import Glibc
 /// Where lines go: standard error or /dev/log. Opened once, before any chroot.
 struct LogSink: Sendable {
     enum Destination: Sendable {
-        /// A terminal, a pipe or a file: written to. A socket: sent to without waiting, so that a stuck reader cannot
-        /// stop who logs.
+        /// A terminal, a pipe or a file: written to; a socket: sent to. Neither is waited for: a reader that is stuck
+        /// costs lines, not the time of who logs.
         case standardError(isSocket: Bool)
         case syslog(fd: Int32)
     }
@@ -38,7 +38,7 @@ struct LogSink: Sendable {
             let count = min(bytes.count, 8192)
             switch destination {
             case .standardError(true): _ = send(2, bytes.baseAddress, count, Self.sendFlags)
-            case .standardError(false): _ = Glibc.write(2, bytes.baseAddress, count)
+            case .standardError(false): writeWithoutWaiting(UnsafeRawBufferPointer(bytes).prefix(count))
             case .syslog(let fd):
                 if send(fd, bytes.baseAddress, count, Self.sendFlags) >= 0 || errno == EAGAIN { return }
                 // The log daemon was started anew.
@@ -46,6 +46,19 @@ struct LogSink: Sendable {
                     _ = send(fd, bytes.baseAddress, count, Self.sendFlags)
                 }
             }
+        }
+    }
+
+    private func writeWithoutWaiting(_ bytes: Slice<UnsafeRawBufferPointer>) {
+        var rest = bytes
+        while !rest.isEmpty {
+            var poll = pollfd(fd: 2, events: Int16(POLLOUT), revents: 0)
+            guard Glibc.poll(&poll, 1, 0) == 1, poll.revents & Int16(POLLOUT) != 0 else { return }
+            // A pipe with room takes so much at once.
+            let piece = UnsafeRawBufferPointer(rebasing: rest.prefix(4096))
+            let count = Glibc.write(2, piece.baseAddress, piece.count)
+            if count <= 0 { return }
+            rest = rest.dropFirst(count)
         }
     }
 

@@ -23,9 +23,10 @@ public enum Seccomp {
             SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_sigaltstack, SYS_getpid, SYS_gettid, SYS_tgkill,
             SYS_set_robust_list, SYS_rseq, SYS_sched_yield, SYS_sched_getaffinity, SYS_getrandom, SYS_restart_syscall,
             SYS_fstat, SYS_newfstatat, SYS_lseek, SYS_getrusage, SYS_membarrier, SYS_sendto,
+            SYS_ppoll,
         ]
         #if arch(x86_64)
-        calls += [SYS_epoll_wait, SYS_time, SYS_gettimeofday]
+        calls += [SYS_epoll_wait, SYS_poll, SYS_time, SYS_gettimeofday]
         #endif
         return calls
     }

@@ -132,6 +132,51 @@ import TunnelTestKit
         }
     }
 
+    /// What reads the log may end, or stop reading; the tunnel goes on.
+    @Test(arguments: [
+        "head -n 1", "python3 -c 'import fcntl, os; fcntl.fcntl(0, 1031, 4096); os.kill(os.getpid(), 19)'",
+    ])
+    func aLogThatNobodyReadsStopsNothing(reader: String) throws {
+        // The engine traces every datagram that it sends, to a port where nobody listens.
+        let text = configuration.replacing("\"server\"", with: "\"client\"").replacing(
+            "[adsl1]", with: "[adsl1]\nremotehost = \"127.0.0.1\"\nremoteport = 6001"
+        ).replacing("[wifi]", with: "[wifi]\nremotehost = \"127.0.0.1\"\nremoteport = 6002")
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            try rig.ip(namespace, "link", "set", "lo", "up")
+            let path = try rig.file("home.conf", text)
+            let program = "\(try BuiltProgram.path("mlvpn")) -c \(path) -u nobody --debug -vvv -Dprotocol -Dnet -Drtt"
+            let shell = try rig.start(["sh", "-c", "\(program) 2>&1 | \(reader)"], in: namespace)
+            func pid(_ name: String) throws(RigError) -> pid_t {
+                try poll(name, within: .seconds(20)) {
+                    namespace.processes.first { (try? rig.run(["cat", "/proc/\($0)/comm"])) == name + "\n" }
+                }
+            }
+            let engine = try pid("mlvpn-engine")
+            let supervisor = try pid("mlvpn")
+            for round in 1...20 {
+                _ = try rig.file("home.conf", text.replacing("10.77.0.1", with: "10.77.\(round).1"))
+                kill(supervisor, SIGHUP)
+                try waitUntil("the new address", within: .seconds(20)) { () throws(RigError) in
+                    try rig.run(["ip", "address"], in: namespace).contains("10.77.\(round).1/30")
+                }
+            }
+            func sent() throws(RigError) -> Int {
+                let counters = try rig.run(["cat", "/proc/net/snmp"], in: namespace)
+                let udp = counters.split(separator: "\n").last { $0.hasPrefix("Udp: ") } ?? ""
+                return udp.split(separator: " ").dropFirst(4).first.flatMap { Int($0) } ?? 0
+            }
+            let before = try sent()
+            try waitUntil("three more datagrams", within: .seconds(30)) { () throws(RigError) in
+                try sent() >= before + 3
+            }
+            #expect(try pid("mlvpn-engine") == engine)
+            kill(supervisor, SIGTERM)
+            try waitUntil("the end", within: .seconds(20)) { !namespace.processes.contains(supervisor) }
+            shell.signalGroup(SIGKILL)
+        }
+    }
+
     @Test func aDeadEngineIsReplacedAndTheDeviceStays() throws {
         try withInstance { instance in
             let index = try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace)
