@@ -127,6 +127,7 @@ private final class MainLoop {
                 lastLook = now
                 shared?.state.header.pointee.heartbeat = Clock.wallMilliseconds()
                 balance()
+                if Log.takeLoss() { try channel.send(EngineNotice.logLost) }
             }
         }
     }

@@ -33,6 +33,6 @@ public enum Seccomp {
 
     /// What a C library may try in passing and does without: kinder to refuse than to die of.
     public static var harmlessWhenRefused: [Int32] {
-        [SYS_openat, SYS_readlinkat, SYS_faccessat, SYS_ioctl, SYS_socket, SYS_prlimit64, SYS_uname]
+        [SYS_openat, SYS_readlinkat, SYS_faccessat, SYS_ioctl, SYS_socket, SYS_connect, SYS_prlimit64, SYS_uname]
     }
 }

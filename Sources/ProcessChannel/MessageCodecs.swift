@@ -348,6 +348,7 @@ extension EngineNotice {
             var writer = MessageWriter(kind: 7)
             writer.integer(slot)
             return writer.bytes
+        case .logLost: return MessageWriter(kind: 8).bytes
         }
     }
 
@@ -361,6 +362,7 @@ extension EngineNotice {
         case 5: self = .signalled(number: try reader.signal())
         case 6: self = .cannotStart(reason: try reader.text())
         case 7: self = .deviceLost(slot: try reader.integer())
+        case 8: self = .logLost
         case let kind: throw MalformedMessage("\(kind) is no notice of the engine's")
         }
         try reader.finish()

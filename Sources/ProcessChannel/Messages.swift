@@ -102,6 +102,8 @@ public enum EngineNotice: ChannelMessage {
     case undefined(slot: Slot)
     /// Someone else has deleted the tunnel's device; the engine has closed it.
     case deviceLost(slot: Slot)
+    /// The log daemon has gone; the supervisor looks for it, for all of us.
+    case logLost
     /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
     case signalled(number: Int32)
     /// Why it ends instead of working; before everything runs, the supervisor ends with it.

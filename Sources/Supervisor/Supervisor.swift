@@ -40,6 +40,7 @@ public final class Supervisor {
     var engineStarts: UInt32 = 0
     var engineBackoff = Supervisor.processBackoff
     var isEngineReady = false
+    var isLogAwaited = false
 
     var control: Peer<ControlRequest>?
     var controlStarts = 0

@@ -106,7 +106,7 @@ enum Samples {
     static func engineNotices() -> [EngineNotice] {
         [
             .ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2),
-            .cannotStart(reason: "refused"), .deviceLost(slot: 3),
+            .cannotStart(reason: "refused"), .deviceLost(slot: 3), .logLost,
         ]
             + LinkState.allCases.map { .linkState(slot: 3, linkSlot: 4, state: $0) }
     }
