@@ -73,6 +73,15 @@ public struct Netlink: ~Copyable {
         try exchange(&message, description)
     }
 
+    /// The groups that devices are in.
+    public mutating func groups() throws(SystemError) -> Set<UInt32> {
+        var message = NetlinkMessage(type: CLINUX_RTM_GETLINK, flags: CLINUX_NLM_F_DUMP)
+        message.append(linkHeader(index: 0, flags: 0, change: 0))
+        var groups: Set<UInt32> = []
+        try exchange(&message, "read the devices") { if let link = Self.parseLink($0) { groups.insert(link.group) } }
+        return groups
+    }
+
     /// Deletes every device of a group at once: much faster than one by one. None at all is no error.
     public mutating func deleteGroup(_ group: UInt32) throws(SystemError) {
         var message = NetlinkMessage(type: CLINUX_RTM_DELLINK, flags: CLINUX_NLM_F_ACK)

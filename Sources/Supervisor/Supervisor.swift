@@ -86,8 +86,7 @@ public final class Supervisor {
         } else {
             controlSocket = try ControlSocket.unreachable()
         }
-        // Groups up to a million or so may be an administrator's own.
-        deviceGroup = 0x4d4c_0000 &+ UInt32(bitPattern: getpid())
+        deviceGroup = try Self.unusedGroup()
         stateFile = try MemoryFile.create(name: "mlvpn-state", size: StateMap.size)
         state = MappedState(base: try MemoryFile.map(stateFile.raw, size: StateMap.size, writable: true))
         state.header.initialize(to: StateMap.Header())
@@ -95,6 +94,16 @@ public final class Supervisor {
         loop = try EventLoop()
         children = Children(loop: loop)
         signals = try SignalFD([SIGHUP, SIGTERM, SIGINT, SIGQUIT])
+    }
+
+    /// Another instance may have our very pid, in a container that shares this network. Low numbers may be an
+    /// administrator's own.
+    private static func unusedGroup() throws -> UInt32 {
+        var netlink = try Netlink()
+        let taken = try netlink.groups()
+        var group: UInt32
+        repeat { group = .random(in: 0x1000_0000...0x7fff_ffff) } while taken.contains(group)
+        return group
     }
 
     /// Runs until a signal ends it. Returns the exit code; throws why the start cannot succeed.
