@@ -342,9 +342,30 @@ import TunnelTestKit
             let path = try rig.file("home.conf", configuration)
             let user = #expect(throws: RigError.self) { try rig.run([program, "-c", path, "-u", "no-such-user"]) }
             #expect(user?.description.contains("useradd") == true)
-            let token = #expect(throws: RigError.self) { try rig.run([program, "-c", path, "-Dnonsense"]) }
-            #expect(token?.description.contains("protocol") == true)
             #expect(try rig.run([program, "-V"]).hasPrefix("mlvpn version "))
+        }
+    }
+
+    @Test func whereStockGoesOnAWarningIsAll() throws {
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            let path = try rig.file("home.conf", configuration)
+            let process = try rig.start(
+                [
+                    try BuiltProgram.path("mlvpn"), "--conf", path, "-u", "root", "--yes", "-Dnonsense", "-n",
+                    "_Home Office", "stray",
+                ], in: namespace)
+            try waitUntil("the engine", within: .seconds(20)) { process.output.contains("supervisor: ready") }
+            for text in [
+                "nobody takes the place of \"root\"", "\"nonsense\" is no token", "is l_Home_Office here",
+                "argument \"stray\"",
+            ] {
+                #expect(process.output.contains(text), "\(process.output)")
+            }
+            let titles = try namespace.processes.map { try rig.run(["cat", "/proc/\($0)/cmdline"]) }
+            #expect(titles.contains { $0.hasPrefix("mlvpn: l_Home_Office [priv]") }, "\(titles)")
+            process.stop()
+            #expect(process.exitStatus == .exited(0))
         }
     }
 
