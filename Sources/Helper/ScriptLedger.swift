@@ -86,6 +86,9 @@ struct ScriptLedger {
         for link in order { set(link, isUp: false) }
     }
 
+    /// Whether an event is of the script, device and addresses in force.
+    func isCurrent(_ event: ScriptEvent) -> Bool { event.context == wantedContext }
+
     /// The device is another one: scripts are told that all is down, then what is up.
     mutating func startOver() { startsOver = toldDevice || !toldLinks.isEmpty }
 

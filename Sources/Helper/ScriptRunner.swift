@@ -19,6 +19,10 @@ final class ScriptRunner {
     private var ledger = ScriptLedger()
     private var running: RunningScript?
     private var whenIdle: (() -> Void)?
+    /// Until the event that could not be run is tried again.
+    private var retry: EventLoop.TimerID?
+    private var backoff = ScriptRunner.firstBackoff
+    private static let firstBackoff = Backoff(first: .seconds(1), limit: .seconds(60))
 
     init(loop: EventLoop, children: Children, policy: ScriptPolicy, log: Logger, report: @escaping (String?) -> Void) {
         self.loop = loop
@@ -38,7 +42,7 @@ final class ScriptRunner {
         let context = ScriptContext(definition)
         ledger.set(context)
         if let context { reportRefusal(of: context.path) } else { report(nil) }
-        proceed()
+        tryNow()
     }
 
     func set(_ link: LinkName, isUp: Bool) {
@@ -63,13 +67,32 @@ final class ScriptRunner {
             whenIdle = nil
             done()
         }
+        tryNow()
+    }
+
+    private func tryNow() {
+        if let retry { loop.cancel(retry) }
+        retry = nil
+        backoff = Self.firstBackoff
         proceed()
     }
 
     private func proceed() {
-        guard running == nil else { return }
+        guard running == nil, retry == nil else { return }
+        var before = ledger
         while let event = ledger.next() {
-            if start(event) { return }
+            if start(event) { return backoff.succeeded() }
+            // An event that was not run was not told. What only undoes another definition's work is not waited for, and
+            // at the end nothing is.
+            if whenIdle == nil, ledger.isCurrent(event) {
+                ledger = before
+                retry = loop.after(backoff.failed()) { [weak self] in
+                    self?.retry = nil
+                    self?.proceed()
+                }
+                return
+            }
+            before = ledger
         }
         guard let done = whenIdle else { return }
         whenIdle = nil
@@ -91,7 +114,7 @@ final class ScriptRunner {
             script = try policy.check(event.context.path)
         } catch {
             report(error.description)
-            log.error("not run: \(error)", metadata: ["event": "\(event.arguments.joined(separator: " "))"])
+            log.info("not run: \(error)", metadata: ["event": "\(event.arguments.joined(separator: " "))"])
             return false
         }
         report(nil)
@@ -112,8 +135,7 @@ final class ScriptRunner {
             children.add(pid) { [weak self] end in self?.ended(end) }
             return true
         } catch {
-            report("status command \(quoted(event.context.path)): \(error)")
-            log.error("status command failed", metadata: ["error": "\(error)"])
+            report("status command \(quoted(event.context.path)): \(error); it is tried again")
             return false
         }
     }

@@ -190,10 +190,17 @@ struct ScriptRunnerTests {
         runner.set(link, isUp: true)
         #expect(log() == "")
         #expect(chmod(path, 0o700) == 0)
+        // What it has missed it is told now.
+        runner.configure(definition)
+        #expect(reports.texts.last == .some(nil))
+        let limit = Clock.now() + .seconds(20)
+        while log() != "rtun_up\ntuntap_up\n" {
+            try #require(Clock.now() < limit)
+            try loop.turn()
+        }
         runner.stop(limit: .seconds(60)) { loop.stop() }
         try loop.run()
-        #expect(log().contains("rtun_down"))
-        #expect(reports.texts.last == .some(nil))
+        #expect(log().hasSuffix("tuntap_up\nrtun_down\ntuntap_down\n"))
     }
 
     @Test func aScriptThatHangsDoesNotKeepTheEndWaiting() throws {

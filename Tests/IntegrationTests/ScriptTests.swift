@@ -46,7 +46,7 @@ import TunnelTestKit
         }
     }
 
-    @Test func aScriptThatOthersCanChangeIsNotRun() throws {
+    @Test func aScriptThatOthersCanChangeIsNotRunUntilTheyCannot() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
             let mark = "\(bed.rig.directory)/was-run"
@@ -56,8 +56,14 @@ import TunnelTestKit
                 "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
             try bed.waitForLinks("acme", ["link1": "up"])
             try waitUntil("a word about the script", within: .seconds(10)) { client.output.contains(script) }
-            client.stop()
             #expect(try !bed.rig.succeeds(["test", "-e", mark]))
+            // What it has missed it is told once it may run.
+            try bed.rig.run(["chmod", "700", script])
+            client.signal(SIGHUP)
+            try waitUntil("the script to run", within: .seconds(10)) { () throws(RigError) in
+                try bed.rig.succeeds(["test", "-e", mark])
+            }
+            client.stop()
         }
     }
 }
