@@ -18,6 +18,9 @@ final class ScriptRunner {
 
     private var ledger = ScriptLedger()
     private var running: RunningScript?
+    /// Scripts that have ended, and whose output others still hold: what they left running. Oldest first.
+    private var lingering: [RunningScript] = []
+    private static let maximumLingering = 16
     private var whenIdle: (() -> Void)?
     /// Until the event that could not be run is tried again.
     private var retry: EventLoop.TimerID?
@@ -150,8 +153,12 @@ final class ScriptRunner {
 
     private func ended(_ end: ProcessEnd) {
         guard let script = running else { return }
-        script.finish()
         running = nil
+        if script.finish(whenOutputEnds: { [weak self] in self?.lingering.removeAll { $0 === script } }) == .held {
+            // One that writes must not find its pipe closed, as long as there are not too many.
+            if lingering.count == Self.maximumLingering { lingering.removeFirst().abandon() }
+            lingering.append(script)
+        }
         if end.isSuccess {
             log.info("status command done", metadata: ["event": "\(script.event)"])
         } else {
@@ -171,6 +178,7 @@ private final class RunningScript {
     private var lines = LineSplitter()
     private var watch: EventLoop.WatchID?
     private var timer: EventLoop.TimerID?
+    private var outputEnded: (() -> Void)?
 
     init(
         pid: pid_t, event: String, output: OutputPipe, loop: EventLoop, log: Logger, overrun: @escaping () -> Void
@@ -192,20 +200,32 @@ private final class RunningScript {
     /// The whole group: a script's children go with it.
     func kill() { Glibc.kill(-pid, SIGKILL) }
 
-    func finish() {
+    enum Output { case ended, held }
+
+    /// The script has ended; its output has as well, or someone else holds it.
+    func finish(whenOutputEnds: @escaping () -> Void) -> Output {
+        if let timer { loop.cancel(timer) }
+        timer = nil
         read()
+        guard watch != nil else { return .ended }
+        outputEnded = whenOutputEnds
+        return .held
+    }
+
+    /// Reads no more.
+    func abandon() {
         lines.finish().map(show)
         if let watch { loop.remove(watch) }
-        if let timer { loop.cancel(timer) }
         watch = nil
-        timer = nil
+        outputEnded = nil
     }
 
     private func read() {
         while let bytes = output.read() {
             guard !bytes.isEmpty else {
-                if let watch { loop.remove(watch) }
-                watch = nil
+                let ended = outputEnded
+                abandon()
+                ended?()
                 return
             }
             for line in lines.append(bytes) { show(line) }

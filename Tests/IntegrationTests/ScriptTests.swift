@@ -46,6 +46,27 @@ import TunnelTestKit
         }
     }
 
+    /// A script may leave something running that goes on to write.
+    @Test func whatAScriptLeavesRunningMayWrite() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let script = try bed.rig.file(
+                "leaving-script",
+                """
+                #!/bin/sh
+                [ "$2" = tuntap_up ] || exit 0
+                (for i in 1 2 3; do sleep 0.3; echo "still here $i"; done; echo "and done") &
+
+                """, mode: 0o700)
+            try bed.addTunnel("acme", wires: [1])
+            let client = try bed.startClient(
+                "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
+            try waitUntil("its last word", within: .seconds(20)) { client.output.contains("and done") }
+            #expect(client.output.contains("still here 3"))
+            client.stop()
+        }
+    }
+
     @Test func aScriptThatOthersCanChangeIsNotRunUntilTheyCannot() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
