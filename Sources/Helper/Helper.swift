@@ -176,8 +176,9 @@ public final class Helper {
                 },
                 report: { [weak self] source, text in self?.report(nil, source, text) }))
         let scripts = ScriptRunner(
-            loop: loop, children: children, policy: ScriptPolicy(directory: settings.scriptDirectory), log: log
-        ) { [weak self] text in self?.report(nil, .script, text) }
+            loop: loop, children: children, policy: ScriptPolicy(directory: settings.scriptDirectory), log: log,
+            report: { [weak self] text in self?.report(nil, .script, text) },
+            tell: { [weak self] told in if self?.watch != nil { self?.send(.scripts(told)) } })
         if !settings.isRehearsal { self.device = device }
         self.scripts = scripts
         guard let resume else { return }
@@ -189,7 +190,7 @@ public final class Helper {
             links[link.name] = made
         }
         for link in resume.linksUp { states[link] = .up }
-        scripts.resume(ScriptContext(definition), linksUp: resume.linksUp)
+        scripts.resume(ScriptContext(definition), linksUp: resume.linksUp, told: resume.scripts)
     }
 
     private func makeSocket(_ link: LinkDefinition, _ mode: TunnelMode) -> LinkSocket {

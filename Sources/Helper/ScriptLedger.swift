@@ -56,16 +56,22 @@ struct ScriptLedger {
 
     init() {}
 
-    /// Takes over from a predecessor that had told of these links.
-    init(context: ScriptContext?, linksUp: [LinkName]) {
+    /// Takes over from a predecessor: links that are up, and what it had told.
+    init(context: ScriptContext?, linksUp: [LinkName], toldLinks: [LinkName], toldDevice: Bool) {
         self.context = context
         wantedContext = context
         wantedLinks = Set(linksUp)
-        order = linksUp
+        order = toldLinks + linksUp.filter { !toldLinks.contains($0) }
         if context != nil {
-            toldLinks = wantedLinks
-            toldDevice = !linksUp.isEmpty
+            self.toldLinks = Set(toldLinks)
+            self.toldDevice = toldDevice
         }
+    }
+
+    /// For a successor; nothing while another definition's work is being undone, so that this one's is done.
+    var told: (links: [LinkName], device: Bool) {
+        guard context == wantedContext else { return ([], false) }
+        return (order.filter { toldLinks.contains($0) }, toldDevice)
     }
 
     mutating func set(_ context: ScriptContext?) { wantedContext = context }

@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import Logging
+import ProcessChannel
 import TunnelModel
 
 /// Runs status commands, one at a time, and logs what they print.
@@ -15,6 +16,8 @@ final class ScriptRunner {
     private let log: Logger
     /// Called with why the script cannot be run, or nil once it could.
     private let report: (String?) -> Void
+    /// Called with what scripts have been told, for a successor.
+    private let tell: (ToldScripts) -> Void
 
     private var ledger = ScriptLedger()
     private var running: RunningScript?
@@ -22,21 +25,43 @@ final class ScriptRunner {
     private var lingering: [RunningScript] = []
     private static let maximumLingering = 16
     private var whenIdle: (() -> Void)?
+    /// A predecessor's script that still runs.
+    private var orphan: pid_t?
     /// Until the event that could not be run is tried again.
     private var retry: EventLoop.TimerID?
     private var backoff = ScriptRunner.firstBackoff
     private static let firstBackoff = Backoff(first: .seconds(1), limit: .seconds(60))
 
-    init(loop: EventLoop, children: Children, policy: ScriptPolicy, log: Logger, report: @escaping (String?) -> Void) {
+    init(
+        loop: EventLoop, children: Children, policy: ScriptPolicy, log: Logger, report: @escaping (String?) -> Void,
+        tell: @escaping (ToldScripts) -> Void
+    ) {
         self.loop = loop
         self.children = children
         self.policy = policy
         self.log = log
         self.report = report
+        self.tell = tell
     }
 
-    func resume(_ context: ScriptContext?, linksUp: [LinkName]) {
-        ledger = ScriptLedger(context: context, linksUp: linksUp)
+    func resume(_ context: ScriptContext?, linksUp: [LinkName], told: ToldScripts) {
+        ledger = ScriptLedger(
+            context: context, linksUp: linksUp, toldLinks: told.links, toldDevice: told.device)
+        guard let pid = told.running else { return }
+        // Nobody's child any more, but one at a time holds for it as well.
+        orphan = pid
+        let timer = loop.after(Self.timeLimit) { Glibc.kill(-pid, SIGKILL) }
+        children.add(pid) { [weak self, loop] _ in
+            loop.cancel(timer)
+            self?.orphan = nil
+            self?.tellTold()
+            self?.proceed()
+        }
+    }
+
+    private func tellTold() {
+        let told = ledger.told
+        tell(ToldScripts(links: told.links, device: told.device, running: running?.pid ?? orphan))
     }
 
     /// The definition in force: its script, and its links.
@@ -66,6 +91,7 @@ final class ScriptRunner {
         loop.after(limit) { [weak self] in
             guard let self, let done = whenIdle else { return }
             running?.kill()
+            if let orphan { Glibc.kill(-orphan, SIGKILL) }
             log.error("the status command did not end in time", metadata: ["seconds": "\(limit / 1_000_000_000)"])
             whenIdle = nil
             done()
@@ -81,7 +107,7 @@ final class ScriptRunner {
     }
 
     private func proceed() {
-        guard running == nil, retry == nil else { return }
+        guard running == nil, orphan == nil, retry == nil else { return }
         var before = ledger
         while let event = ledger.next() {
             if start(event) { return backoff.succeeded() }
@@ -136,6 +162,7 @@ final class ScriptRunner {
                 self?.overrun()
             }
             children.add(pid) { [weak self] end in self?.ended(end) }
+            tellTold()
             return true
         } catch {
             report("status command \(quoted(event.context.path)): \(error); it is tried again")
@@ -164,6 +191,7 @@ final class ScriptRunner {
         } else {
             log.warning("status command \(end)", metadata: ["event": "\(script.event)"])
         }
+        tellTold()
         proceed()
     }
 }
@@ -171,7 +199,7 @@ final class ScriptRunner {
 /// A script under way: its output, line by line to the log, and its time limit.
 private final class RunningScript {
     let event: String
-    private let pid: pid_t
+    let pid: pid_t
     private let loop: EventLoop
     private let log: Logger
     private let output: OutputPipe

@@ -134,6 +134,7 @@ extension HelperRequest {
                     $0.boolean($1.isIPv6)
                 }
                 writer.list(resume.linksUp) { $0.text($1.text) }
+                writer.scripts(resume.scripts)
             }
             return writer.bytes
         case .linkState(let link, let state):
@@ -169,7 +170,7 @@ extension HelperNotice {
     public var descriptors: Int {
         switch self {
         case .device, .socket: 1
-        case .resolved, .problem, .configured, .signalled: 0
+        case .resolved, .problem, .scripts, .configured, .signalled: 0
         }
     }
 
@@ -205,6 +206,10 @@ extension HelperNotice {
             var writer = MessageWriter(kind: 6)
             writer.integer(number)
             return writer.bytes
+        case .scripts(let told):
+            var writer = MessageWriter(kind: 7)
+            writer.scripts(told)
+            return writer.bytes
         }
     }
 
@@ -219,6 +224,7 @@ extension HelperNotice {
         case 4: self = .problem(link: try reader.optionalLink(), text: try reader.optionalText())
         case 5: self = .configured(generation: try reader.integer())
         case 6: self = .signalled(number: try reader.signal())
+        case 7: self = .scripts(try reader.scripts())
         case let kind: throw MalformedMessage("\(kind) is no notice of a helper's")
         }
         try reader.finish()
@@ -377,6 +383,12 @@ extension MessageWriter {
         }
     }
 
+    fileprivate mutating func scripts(_ told: ToldScripts) {
+        list(told.links) { $0.text($1.text) }
+        boolean(told.device)
+        optional(told.running) { $0.integer($1) }
+    }
+
     fileprivate mutating func features(_ features: DeviceFeatures) {
         boolean(features.hasVirtioHeader)
         boolean(features.tcpSegmentation)
@@ -423,8 +435,18 @@ extension MessageReader {
                 sockets: try reader.list { (reader) throws(MalformedMessage) in
                     BoundSocket(link: try reader.linkName(), isIPv6: try reader.boolean())
                 },
-                linksUp: try reader.list { (reader) throws(MalformedMessage) in try reader.linkName() })
+                linksUp: try reader.list { (reader) throws(MalformedMessage) in try reader.linkName() },
+                scripts: try reader.scripts())
         }
+    }
+
+    fileprivate mutating func scripts() throws(MalformedMessage) -> ToldScripts {
+        let told = ToldScripts(
+            links: try list { (reader) throws(MalformedMessage) in try reader.linkName() }, device: try boolean(),
+            running: try optional { (reader) throws(MalformedMessage) in try reader.integer() })
+        // It may be killed, with its group.
+        if let pid = told.running, pid <= 1 { throw MalformedMessage("\(pid) is no script's process") }
+        return told
     }
 
     /// One of the signals that an operator sends.

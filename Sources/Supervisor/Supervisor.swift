@@ -52,6 +52,7 @@ public final class Supervisor {
     /// Called once, when everything runs.
     public var whenReady: () -> Void = {}
     private(set) var isStopping = false
+    private(set) var endsAtOnce = false
     private var isFinished = false
     /// When we were first sent a signal to end.
     private var firstEnd: UInt64?
@@ -228,6 +229,7 @@ public final class Supervisor {
     }
 
     private func killAll() {
+        endsAtOnce = true
         log.warning("stopping at once")
         engine?.kill()
         control?.kill()

@@ -74,7 +74,8 @@ enum Samples {
         let tunnels = try tunnels()
         let link = try LinkName("adsl1")
         let resume = HelperResume(
-            previous: tunnels[1], hasDevice: true, sockets: [BoundSocket(link: link, isIPv6: true)], linksUp: [link])
+            previous: tunnels[1], hasDevice: true, sockets: [BoundSocket(link: link, isIPv6: true)], linksUp: [link],
+            scripts: ToldScripts(links: [link], device: true, running: 4711))
         return tunnels.map { .configure(generation: 1, tunnel: $0, resume: nil) }
             + [.configure(generation: 2, tunnel: tunnels[0], resume: resume)]
             + LinkState.allCases.map { .linkState(link: link, state: $0) } + [.resolve(link: link), .deviceLost, .stop]
@@ -88,6 +89,7 @@ enum Samples {
             .resolved(generation: 1, link: link, addresses: addresses),
             .resolved(generation: 1, link: link, addresses: []), .problem(link: link, text: "x"),
             .problem(link: nil, text: nil), .configured(generation: 9), .signalled(number: 1), .signalled(number: 15),
+            .scripts(ToldScripts()), .scripts(ToldScripts(links: [link], device: true, running: 2)),
         ]
     }
 
