@@ -39,16 +39,17 @@ public enum ControlProcess {
     public static func run(_ options: ControlOptions) -> Int32 {
         Log.bootstrap(options.log)
         let logger = Logger(label: "control")
-        // The supervisor says when to stop; a signal to the whole group does not.
-        for number in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
+        signal(SIGPIPE, SIG_IGN)
         umask(0o077)
         do {
+            // The supervisor says what comes of them. Before any thread starts.
+            let signals = try SignalFD([SIGTERM, SIGINT, SIGQUIT, SIGHUP])
             let config = try readConfig(options.configFile)
             let adminGroup = Account.groupID(named: options.adminGroup)
             let tcp = options.isStandalone ? nil : try APIListener(config)
             if getuid() == 0 { try dropPrivileges(options) }
             if !options.isStandalone { ProcessTitle.set("mlvpn-control") }
-            let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor))
+            let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor), signals: signals)
             let link = welcome.link
             let state = StateReader(state: welcome.state)
             if options.isStandalone {

@@ -7,7 +7,7 @@ extension ControlRequest {
     public var descriptors: Int {
         switch self {
         case .capture: 1
-        case .apply, .remove, .ready, .debug, .cannotStart: 0
+        case .apply, .remove, .ready, .debug, .cannotStart, .signalled: 0
         }
     }
 
@@ -42,6 +42,10 @@ extension ControlRequest {
             var writer = MessageWriter(kind: 6)
             writer.text(reason)
             return writer.bytes
+        case .signalled(let number):
+            var writer = MessageWriter(kind: 7)
+            writer.integer(number)
+            return writer.bytes
         }
     }
 
@@ -55,6 +59,7 @@ extension ControlRequest {
             self = .capture(
                 id: try reader.integer(), link: try reader.optionalLink(), limits: try reader.captureLimits())
         case 6: self = .cannotStart(reason: try reader.text())
+        case 7: self = .signalled(number: try reader.signal())
         case let kind: throw MalformedMessage("\(kind) is no request of control's")
         }
         try reader.finish()

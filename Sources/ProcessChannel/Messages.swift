@@ -28,6 +28,8 @@ public enum ControlRequest: ChannelMessage {
     case capture(id: Int64, link: LinkName?, limits: CaptureLimits)
     /// Why it ends instead of serving; before everything runs, the supervisor ends with it.
     case cannotStart(reason: String)
+    /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
+    case signalled(number: Int32)
 }
 
 /// Supervisor → control.

@@ -99,6 +99,7 @@ extension Supervisor {
         case .cannotStart(let reason):
             // A single tunnel does without its monitoring sockets.
             if !isSingleTunnel { failStart(reason) }
+        case .signalled(let number): childSignalled(number, "control")
         case .debug(let id, let tokens):
             guard let tunnel = tunnels[id] else { return }
             tunnel.debugTokens = DebugTokens(rawValue: tokens)

@@ -56,6 +56,7 @@ enum Samples {
                 .remove(id: -1), .ready(kept: []), .ready(kept: [3, -1]), .debug(id: 7, tokens: 5),
                 .capture(id: 7, link: try LinkName("adsl1"), limits: limits),
                 .capture(id: 7, link: nil, limits: limits), .cannotStart(reason: "damaged"),
+                .signalled(number: 3),
             ]
     }
 

@@ -267,9 +267,13 @@ import TunnelTestKit
         }
     }
 
-    @Test(arguments: ["mlvpn", "mlvpn-helper", "mlvpn-engine"])
+    @Test(arguments: ["mlvpn", "mlvpn-helper", "mlvpn-engine", "mlvpn-control"])
     func hangUpToAnyProcessReadsTheFileAgainAndTermEndsAll(name: String) throws {
-        try withInstance { instance in
+        let configuration = configuration.replacing(
+            "mtu = 1400", with: "control_bind_host = \"127.0.0.1\"\ncontrol_bind_port = 1040")
+        try NetworkRig.with { rig in
+            let instance = try Instance(rig, configuration)
+            try waitUntil("every process", within: .seconds(20)) { instance.pids("mlvpn-control").count == 1 }
             try instance.write(
                 configuration.replacing("10.77.0.1", with: "10.77.0.5").replacing(
                     "bindport = 5081", with: "bindport = 5082"))
