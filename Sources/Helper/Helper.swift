@@ -233,6 +233,7 @@ public final class Helper {
         guard !isStopping else { return }
         isStopping = true
         self.code = code
+        resolver.stop()
         guard let scripts else { return loop.stop() }
         scripts.stop(limit: Self.stopLimit) { [weak self] in self?.loop.stop() }
     }
