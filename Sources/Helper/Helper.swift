@@ -10,6 +10,8 @@ public struct HelperSettings: Sendable {
     public var scriptDirectory: String?
     /// The netlink group of every device of this concentrator.
     public var deviceGroup: UInt32
+    /// A persistent device that nobody has open is used, as MLVPN does.
+    public var takesExistingDevice: Bool
     public var title: Title
     /// Nothing is made that others could see.
     var isRehearsal = false
@@ -23,7 +25,8 @@ public struct HelperSettings: Sendable {
         case links
     }
 
-    public init(scriptDirectory: String?, deviceGroup: UInt32, title: Title) {
+    public init(scriptDirectory: String?, deviceGroup: UInt32, takesExistingDevice: Bool, title: Title) {
+        self.takesExistingDevice = takesExistingDevice
         self.scriptDirectory = scriptDirectory
         self.deviceGroup = deviceGroup
         self.title = title
@@ -168,7 +171,7 @@ public final class Helper {
         let device = TunnelDevice(
             definition,
             surroundings: .init(
-                loop: loop, group: settings.deviceGroup,
+                loop: loop, group: settings.deviceGroup, takesExisting: settings.takesExistingDevice,
                 tell: { [weak self] descriptor, features in
                     guard let self else { return }
                     send(.device(generation: generation, features: features), descriptors: [descriptor])

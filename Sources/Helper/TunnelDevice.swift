@@ -9,6 +9,8 @@ final class TunnelDevice {
         var loop: EventLoop
         /// Every device of this concentrator is in it.
         var group: UInt32
+        /// One that exists and is persistent will do.
+        var takesExisting: Bool
         /// The descriptor is borrowed.
         var tell: (_ descriptor: Int32, DeviceFeatures) -> Void
         var report: (Problems.Source, String?) -> Void
@@ -91,11 +93,14 @@ final class TunnelDevice {
     private func create() throws(SystemError) {
         let name = definition.interface.text
         var device = try TunDevice.create(
-            name: name, kind: definition.device == .tap ? .tap : .tun, offloads: definition.offloads.device)
+            name: name, kind: definition.device == .tap ? .tap : .tun, offloads: definition.offloads.device,
+            takesExisting: surroundings.takesExisting)
         var netlink = try Netlink()
         guard let link = try netlink.link(named: name) else { throw SystemError(ENODEV, "find the new device \(name)") }
+        // What the group's devices are deleted with at the end does not concern one that was there before.
         try netlink.change(
-            link.index, .init(group: surroundings.group, queueLength: Self.queueLength), description: "set up \(name)")
+            link.index, .init(group: device.isNew ? surroundings.group : nil, queueLength: Self.queueLength),
+            description: "set up \(name)")
         if device.features.tcpSegmentation {
             try netlink.change(
                 link.index, .init(maximumSegmentationBytes: Self.segmentationLimit(mtu: definition.effectiveMTU)),

@@ -84,7 +84,8 @@ extension Supervisor {
 
     var helperSettings: HelperSettings {
         HelperSettings(
-            scriptDirectory: settings.scriptDirectory, deviceGroup: deviceGroup, title: settings.helperTitle)
+            scriptDirectory: settings.scriptDirectory, deviceGroup: deviceGroup, takesExistingDevice: isSingleTunnel,
+            title: settings.helperTitle)
     }
 
     /// The child keeps its end of the channel and the log, closes everything else, and never comes back from here.

@@ -350,6 +350,23 @@ import TunnelTestKit
         }
     }
 
+    @Test func aPersistentDeviceIsUsedAndLeftBehind() throws {
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            try rig.run(["ip", "tuntap", "add", "mlt0", "mode", "tun"], in: namespace)
+            let path = try rig.file("home.conf", configuration)
+            let process = try rig.start(
+                [try BuiltProgram.path("mlvpn"), "-c", path, "-u", "nobody", "--debug"], in: namespace)
+            try waitUntil("the address", within: .seconds(20)) { () throws(RigError) in
+                try rig.run(["ip", "address"], in: namespace).contains("10.77.0.1/30")
+            }
+            try waitUntil("the engine", within: .seconds(20)) { process.output.contains("supervisor: ready") }
+            process.stop()
+            #expect(process.exitStatus == .exited(0))
+            #expect(try rig.succeeds(["ip", "link", "show", "mlt0"], in: namespace))
+        }
+    }
+
     @Test func whereStockGoesOnAWarningIsAll() throws {
         try NetworkRig.with { rig in
             let namespace = try rig.namespace("a")
