@@ -42,12 +42,12 @@ _Static_assert(CLINUX_RT_SCOPE_UNIVERSE == RT_SCOPE_UNIVERSE && CLINUX_RT_SCOPE_
 _Static_assert(CLINUX_RTNH_F_ONLINK == RTNH_F_ONLINK, "");
 _Static_assert(CLINUX_RTN_UNICAST == RTN_UNICAST && CLINUX_NLMSGERR_ATTR_MSG == NLMSGERR_ATTR_MSG, "");
 
-int clinux_tun_create(const char *name, int is_tap, int has_virtio_header) {
+int clinux_tun_open(const char *name, int is_tap, int has_virtio_header, int is_new) {
     struct ifreq request;
     memset(&request, 0, sizeof request);
     if (strlen(name) >= IFNAMSIZ) return -ENAMETOOLONG;
     strcpy(request.ifr_name, name);
-    request.ifr_flags = (short)((is_tap ? IFF_TAP : IFF_TUN) | IFF_NO_PI | IFF_TUN_EXCL
+    request.ifr_flags = (short)((is_tap ? IFF_TAP : IFF_TUN) | IFF_NO_PI | (is_new ? IFF_TUN_EXCL : 0)
                                 | (has_virtio_header ? IFF_VNET_HDR : 0));
     int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return -errno;

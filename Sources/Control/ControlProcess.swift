@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import LinuxSystem
 import Logging
+import ProcessChannel
 import Store
 import Synchronization
 import TunnelModel
@@ -38,16 +39,17 @@ public enum ControlProcess {
     public static func run(_ options: ControlOptions) -> Int32 {
         Log.bootstrap(options.log)
         let logger = Logger(label: "control")
-        // The supervisor says when to stop; a signal to the whole group does not.
-        for number in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
+        signal(SIGPIPE, SIG_IGN)
         umask(0o077)
         do {
+            // The supervisor says what comes of them. Before any thread starts.
+            let signals = try SignalFD([SIGTERM, SIGINT, SIGQUIT, SIGHUP])
             let config = try readConfig(options.configFile)
             let adminGroup = Account.groupID(named: options.adminGroup)
             let tcp = options.isStandalone ? nil : try APIListener(config)
             if getuid() == 0 { try dropPrivileges(options) }
             if !options.isStandalone { ProcessTitle.set("mlvpn-control") }
-            let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor))
+            let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor), signals: signals)
             let link = welcome.link
             let state = StateReader(state: welcome.state)
             if options.isStandalone {
@@ -63,9 +65,16 @@ public enum ControlProcess {
                 stateDirectory: options.stateDirectory, tcp: tcp, logger: logger)
             return wait(logger) { try await service.run(listener: listener) }
         } catch {
-            logger.critical("\(error)")
+            fail(error, logger)
             return 1
         }
+    }
+
+    /// Logs what ends this process, and tells the supervisor, which may be waiting for it to start.
+    private static func fail(_ error: any Error, _ logger: Logger) {
+        logger.critical("\(error)")
+        guard let descriptor = try? OwnedDescriptor(duplicating: channelDescriptor) else { return }
+        try? Channel(descriptor).send(ControlRequest.cannotStart(reason: "\(error)"))
     }
 
     private static func readConfig(_ path: String?) throws -> DaemonConfig {
@@ -86,7 +95,7 @@ public enum ControlProcess {
         let failure = FailureBox()
         Task.detached {
             do { try await body() } catch {
-                logger.critical("\(error)")
+                fail(error, logger)
                 failure.hasFailed = true
             }
             done.signal()

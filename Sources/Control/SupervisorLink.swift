@@ -27,9 +27,12 @@ final class SupervisorLink: Sendable {
     private let outgoing = Mutex<[OutgoingRequest]>([])
     private let wake: EventFD
     private let engineEvents: EventFD
+    private let signals: SignalFD
 
     /// Waits for the supervisor's welcome, at most 10 seconds.
-    static func connect(_ descriptor: consuming OwnedDescriptor) throws -> Welcome {
+    ///
+    /// - Parameter signals: passed on to the supervisor.
+    static func connect(_ descriptor: consuming OwnedDescriptor, signals: consuming SignalFD) throws -> Welcome {
         let channel = Channel(descriptor)
         while true {
             var poll = pollfd(fd: channel.raw, events: Int16(POLLIN), revents: 0)
@@ -45,14 +48,16 @@ final class SupervisorLink: Sendable {
                 let listener = received.descriptors.take(), let events = received.descriptors.take()
             else { throw ControlError("the supervisor's first message is no welcome") }
             let base = try MemoryFile.map(map.raw, size: StateMap.size, writable: false)
-            let link = SupervisorLink(engineEvents: EventFD(adopting: events), wake: try EventFD())
+            let link = SupervisorLink(
+                engineEvents: EventFD(adopting: events), wake: try EventFD(), signals: signals)
             try link.start(channel)
             return Welcome(link: link, state: MappedState(base: base), listener: listener)
         }
     }
 
-    private init(engineEvents: consuming EventFD, wake: consuming EventFD) {
+    private init(engineEvents: consuming EventFD, wake: consuming EventFD, signals: consuming SignalFD) {
         self.engineEvents = engineEvents
+        self.signals = signals
         self.wake = wake
         (events, continuation) = AsyncStream.makeStream()
     }
@@ -107,8 +112,12 @@ final class SupervisorLink: Sendable {
                     pollfd(fd: channel.raw, events: Int16(POLLIN | (channel.wantsWrite ? POLLOUT : 0)), revents: 0),
                     pollfd(fd: engineEvents.raw, events: Int16(POLLIN), revents: 0),
                     pollfd(fd: wake.raw, events: Int16(POLLIN), revents: 0),
+                    pollfd(fd: signals.raw, events: Int16(POLLIN), revents: 0),
                 ]
                 _ = poll(&polls, nfds_t(polls.count), -1)
+                while let signal = signals.next() {
+                    try channel.send(ControlRequest.signalled(number: signal.number))
+                }
                 wake.drain()
                 while let received = try channel.receive(ControlNotice.self) {
                     continuation.yield(.notice(received.message))

@@ -21,14 +21,17 @@ public struct EngineProcess: ~Copyable {
 
     /// Runs until the supervisor says stop, or goes away. Returns the exit code.
     public consuming func run() -> Int32 {
+        // A log that nobody reads any more must be an error of a call.
+        signal(SIGPIPE, SIG_IGN)
+        let channel = Channel(OwnedDescriptor(owning: 3))
         do {
             guard SessionCipher.start() else { throw EngineFailure.text("libsodium cannot be started") }
-            let channel = Channel(OwnedDescriptor(owning: 3))
             let loop = try MainLoop(channel: channel, arguments: arguments, log: log)
             try confine()
             return try loop.run()
         } catch {
             log.critical("engine cannot run", metadata: ["error": "\(error)"])
+            try? channel.send(EngineNotice.cannotStart(reason: "\(error)"))
             return 1
         }
     }
@@ -124,6 +127,7 @@ private final class MainLoop {
                 lastLook = now
                 shared?.state.header.pointee.heartbeat = Clock.wallMilliseconds()
                 balance()
+                if Log.takeLoss() { try channel.send(EngineNotice.logLost) }
             }
         }
     }

@@ -313,6 +313,12 @@ extension TunnelRuntime {
         links[link].resume.pointee.local = clinux_address()
     }
 
+    /// Someone else has deleted the device: its descriptor is always ready, and good for nothing.
+    func loseDevice() {
+        closeDevice()
+        shared.post(.deviceLost(slot: slot))
+    }
+
     private func closeDevice() {
         unwatch(device)
         if device >= 0 { close(device) }

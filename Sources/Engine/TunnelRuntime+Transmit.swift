@@ -30,7 +30,10 @@ extension TunnelRuntime {
         drainQueue(now)
         while bytes < Self.budgetBytes, packets < Self.budgetPackets {
             let count = read(device, start, WorkerBuffers.deviceSize - Self.deviceOffset - SessionCipher.tailroom)
-            if count <= headerSize { break }
+            if count <= headerSize {
+                if count < 0, errno == EBADFD { loseDevice() }
+                break
+            }
             record.pointee.deviceReads &+= 1
             let packet = UnsafeMutableRawBufferPointer(start: start + headerSize, count: count - headerSize)
             let header = headerSize == 0 ? VirtioNetHeader() : VirtioNetHeader(reading: start)

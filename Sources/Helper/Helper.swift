@@ -10,6 +10,8 @@ public struct HelperSettings: Sendable {
     public var scriptDirectory: String?
     /// The netlink group of every device of this concentrator.
     public var deviceGroup: UInt32
+    /// A persistent device that nobody has open is used, as MLVPN does.
+    public var takesExistingDevice: Bool
     public var title: Title
     /// Nothing is made that others could see.
     var isRehearsal = false
@@ -23,7 +25,8 @@ public struct HelperSettings: Sendable {
         case links
     }
 
-    public init(scriptDirectory: String?, deviceGroup: UInt32, title: Title) {
+    public init(scriptDirectory: String?, deviceGroup: UInt32, takesExistingDevice: Bool, title: Title) {
+        self.takesExistingDevice = takesExistingDevice
         self.scriptDirectory = scriptDirectory
         self.deviceGroup = deviceGroup
         self.title = title
@@ -127,6 +130,7 @@ public final class Helper {
             scripts?.set(link, isUp: state.isUp)
             showTitle()
         case .resolve(let link): links[link]?.resolveAgain()
+        case .deviceLost: device?.lost()
         case .stop: stop(code: 0)
         }
     }
@@ -167,15 +171,17 @@ public final class Helper {
         let device = TunnelDevice(
             definition,
             surroundings: .init(
-                loop: loop, group: settings.deviceGroup,
+                loop: loop, group: settings.deviceGroup, takesExisting: settings.takesExistingDevice,
                 tell: { [weak self] descriptor, features in
                     guard let self else { return }
                     send(.device(generation: generation, features: features), descriptors: [descriptor])
+                    self.scripts?.deviceWasMade()
                 },
                 report: { [weak self] source, text in self?.report(nil, source, text) }))
         let scripts = ScriptRunner(
-            loop: loop, children: children, policy: ScriptPolicy(directory: settings.scriptDirectory), log: log
-        ) { [weak self] text in self?.report(nil, .script, text) }
+            loop: loop, children: children, policy: ScriptPolicy(directory: settings.scriptDirectory), log: log,
+            report: { [weak self] text in self?.report(nil, .script, text) },
+            tell: { [weak self] told in if self?.watch != nil { self?.send(.scripts(told)) } })
         if !settings.isRehearsal { self.device = device }
         self.scripts = scripts
         guard let resume else { return }
@@ -187,7 +193,7 @@ public final class Helper {
             links[link.name] = made
         }
         for link in resume.linksUp { states[link] = .up }
-        scripts.resume(ScriptContext(definition), linksUp: resume.linksUp)
+        scripts.resume(ScriptContext(definition), linksUp: resume.linksUp, told: resume.scripts)
     }
 
     private func makeSocket(_ link: LinkDefinition, _ mode: TunnelMode) -> LinkSocket {
@@ -230,6 +236,7 @@ public final class Helper {
         guard !isStopping else { return }
         isStopping = true
         self.code = code
+        resolver.stop()
         guard let scripts else { return loop.stop() }
         scripts.stop(limit: Self.stopLimit) { [weak self] in self?.loop.stop() }
     }

@@ -244,6 +244,8 @@ final class LinkSocket {
             surroundings.tell(.socket(descriptor: socket.raw, isIPv6: address.isIPv6))
         } catch {
             bindFailures += 1
+            // The name may have another address by now.
+            if error.code == EADDRNOTAVAIL, localName.name != nil { localName.addresses = [] }
             // While the engine lets go of the old socket, the new one cannot be had: no problem worth a word.
             if !isReplacing || bindFailures > 3 {
                 surroundings.report(.socket, "bind: \(Self.advised(error, address))")

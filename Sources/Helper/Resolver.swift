@@ -46,6 +46,15 @@ final class Resolver {
         children.add(pid) { [weak self] end in self?.ended(pid, end) }
     }
 
+    /// Asks no more: what runs is ended, and nobody is told.
+    func stop() {
+        for (pid, lookup) in lookups {
+            if let timer = lookup.timer { loop.cancel(timer) }
+            kill(pid, SIGKILL)
+        }
+        lookups = [:]
+    }
+
     private func ended(_ pid: pid_t, _ end: ProcessEnd) {
         guard let lookup = lookups.removeValue(forKey: pid) else { return }
         if let timer = lookup.timer { loop.cancel(timer) }

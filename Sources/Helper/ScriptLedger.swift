@@ -41,7 +41,7 @@ struct ScriptEvent: Equatable, Sendable {
 /// It compares states and keeps no queue: however fast links flap while a script runs, at most two events per link wait.
 /// rtun_up comes before tuntap_up, rtun_down before tuntap_down; links take their turns in the order of their changes.
 /// When the context changes (another script, device or address), the old one is told that all is down, then the new one
-/// what is up.
+/// what is up; likewise when the device is made again.
 struct ScriptLedger {
     private var context: ScriptContext?
     private var toldLinks: Set<LinkName> = []
@@ -51,19 +51,27 @@ struct ScriptLedger {
     private var wantedLinks: Set<LinkName> = []
     /// Links by their last change, oldest first.
     private var order: [LinkName] = []
+    /// All is told to be down before anything else.
+    private var startsOver = false
 
     init() {}
 
-    /// Takes over from a predecessor that had told of these links.
-    init(context: ScriptContext?, linksUp: [LinkName]) {
+    /// Takes over from a predecessor: links that are up, and what it had told.
+    init(context: ScriptContext?, linksUp: [LinkName], toldLinks: [LinkName], toldDevice: Bool) {
         self.context = context
         wantedContext = context
         wantedLinks = Set(linksUp)
-        order = linksUp
+        order = toldLinks + linksUp.filter { !toldLinks.contains($0) }
         if context != nil {
-            toldLinks = wantedLinks
-            toldDevice = !linksUp.isEmpty
+            self.toldLinks = Set(toldLinks)
+            self.toldDevice = toldDevice
         }
+    }
+
+    /// For a successor; nothing while another definition's work is being undone, so that this one's is done.
+    var told: (links: [LinkName], device: Bool) {
+        guard context == wantedContext else { return ([], false) }
+        return (order.filter { toldLinks.contains($0) }, toldDevice)
     }
 
     mutating func set(_ context: ScriptContext?) { wantedContext = context }
@@ -84,9 +92,15 @@ struct ScriptLedger {
         for link in order { set(link, isUp: false) }
     }
 
+    /// Whether an event is of the script, device and addresses in force.
+    func isCurrent(_ event: ScriptEvent) -> Bool { event.context == wantedContext }
+
+    /// The device is another one: scripts are told that all is down, then what is up.
+    mutating func startOver() { startsOver = toldDevice || !toldLinks.isEmpty }
+
     /// The next run, counted as told; nil when there is nothing to tell.
     mutating func next() -> ScriptEvent? {
-        let target = context == wantedContext ? wantedLinks : []
+        let target = context == wantedContext && !startsOver ? wantedLinks : []
         if let context {
             if !toldDevice, toldLinks.contains(where: target.contains) {
                 toldDevice = true
@@ -103,7 +117,8 @@ struct ScriptLedger {
             }
         }
         order.removeAll { !wantedLinks.contains($0) }
-        guard context != wantedContext else { return nil }
+        guard startsOver || context != wantedContext else { return nil }
+        startsOver = false
         context = wantedContext
         return next()
     }

@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import Logging
+import ProcessChannel
 import TunnelModel
 
 /// Runs status commands, one at a time, and logs what they print.
@@ -15,21 +16,52 @@ final class ScriptRunner {
     private let log: Logger
     /// Called with why the script cannot be run, or nil once it could.
     private let report: (String?) -> Void
+    /// Called with what scripts have been told, for a successor.
+    private let tell: (ToldScripts) -> Void
 
     private var ledger = ScriptLedger()
     private var running: RunningScript?
+    /// Scripts that have ended, and whose output others still hold: what they left running. Oldest first.
+    private var lingering: [RunningScript] = []
+    private static let maximumLingering = 16
     private var whenIdle: (() -> Void)?
+    /// A predecessor's script that still runs.
+    private var orphan: pid_t?
+    /// Until the event that could not be run is tried again.
+    private var retry: EventLoop.TimerID?
+    private var backoff = ScriptRunner.firstBackoff
+    private static let firstBackoff = Backoff(first: .seconds(1), limit: .seconds(60))
 
-    init(loop: EventLoop, children: Children, policy: ScriptPolicy, log: Logger, report: @escaping (String?) -> Void) {
+    init(
+        loop: EventLoop, children: Children, policy: ScriptPolicy, log: Logger, report: @escaping (String?) -> Void,
+        tell: @escaping (ToldScripts) -> Void
+    ) {
         self.loop = loop
         self.children = children
         self.policy = policy
         self.log = log
         self.report = report
+        self.tell = tell
     }
 
-    func resume(_ context: ScriptContext?, linksUp: [LinkName]) {
-        ledger = ScriptLedger(context: context, linksUp: linksUp)
+    func resume(_ context: ScriptContext?, linksUp: [LinkName], told: ToldScripts) {
+        ledger = ScriptLedger(
+            context: context, linksUp: linksUp, toldLinks: told.links, toldDevice: told.device)
+        guard let pid = told.running else { return }
+        // Nobody's child any more, but one at a time holds for it as well.
+        orphan = pid
+        let timer = loop.after(Self.timeLimit) { Glibc.kill(-pid, SIGKILL) }
+        children.add(pid) { [weak self, loop] _ in
+            loop.cancel(timer)
+            self?.orphan = nil
+            self?.tellTold()
+            self?.proceed()
+        }
+    }
+
+    private func tellTold() {
+        let told = ledger.told
+        tell(ToldScripts(links: told.links, device: told.device, running: running?.pid ?? orphan))
     }
 
     /// The definition in force: its script, and its links.
@@ -38,11 +70,17 @@ final class ScriptRunner {
         let context = ScriptContext(definition)
         ledger.set(context)
         if let context { reportRefusal(of: context.path) } else { report(nil) }
-        proceed()
+        tryNow()
     }
 
     func set(_ link: LinkName, isUp: Bool) {
         ledger.set(link, isUp: isUp)
+        proceed()
+    }
+
+    /// What scripts did to the device before is gone.
+    func deviceWasMade() {
+        ledger.startOver()
         proceed()
     }
 
@@ -53,17 +91,37 @@ final class ScriptRunner {
         loop.after(limit) { [weak self] in
             guard let self, let done = whenIdle else { return }
             running?.kill()
+            if let orphan { Glibc.kill(-orphan, SIGKILL) }
             log.error("the status command did not end in time", metadata: ["seconds": "\(limit / 1_000_000_000)"])
             whenIdle = nil
             done()
         }
+        tryNow()
+    }
+
+    private func tryNow() {
+        if let retry { loop.cancel(retry) }
+        retry = nil
+        backoff = Self.firstBackoff
         proceed()
     }
 
     private func proceed() {
-        guard running == nil else { return }
+        guard running == nil, orphan == nil, retry == nil else { return }
+        var before = ledger
         while let event = ledger.next() {
-            if start(event) { return }
+            if start(event) { return backoff.succeeded() }
+            // An event that was not run was not told. What only undoes another definition's work is not waited for, and
+            // at the end nothing is.
+            if whenIdle == nil, ledger.isCurrent(event) {
+                ledger = before
+                retry = loop.after(backoff.failed()) { [weak self] in
+                    self?.retry = nil
+                    self?.proceed()
+                }
+                return
+            }
+            before = ledger
         }
         guard let done = whenIdle else { return }
         whenIdle = nil
@@ -85,7 +143,7 @@ final class ScriptRunner {
             script = try policy.check(event.context.path)
         } catch {
             report(error.description)
-            log.error("not run: \(error)", metadata: ["event": "\(event.arguments.joined(separator: " "))"])
+            log.info("not run: \(error)", metadata: ["event": "\(event.arguments.joined(separator: " "))"])
             return false
         }
         report(nil)
@@ -104,10 +162,10 @@ final class ScriptRunner {
                 self?.overrun()
             }
             children.add(pid) { [weak self] end in self?.ended(end) }
+            tellTold()
             return true
         } catch {
-            report("status command \(quoted(event.context.path)): \(error)")
-            log.error("status command failed", metadata: ["error": "\(error)"])
+            report("status command \(quoted(event.context.path)): \(error); it is tried again")
             return false
         }
     }
@@ -122,13 +180,18 @@ final class ScriptRunner {
 
     private func ended(_ end: ProcessEnd) {
         guard let script = running else { return }
-        script.finish()
         running = nil
+        if script.finish(whenOutputEnds: { [weak self] in self?.lingering.removeAll { $0 === script } }) == .held {
+            // One that writes must not find its pipe closed, as long as there are not too many.
+            if lingering.count == Self.maximumLingering { lingering.removeFirst().abandon() }
+            lingering.append(script)
+        }
         if end.isSuccess {
             log.info("status command done", metadata: ["event": "\(script.event)"])
         } else {
             log.warning("status command \(end)", metadata: ["event": "\(script.event)"])
         }
+        tellTold()
         proceed()
     }
 }
@@ -136,13 +199,14 @@ final class ScriptRunner {
 /// A script under way: its output, line by line to the log, and its time limit.
 private final class RunningScript {
     let event: String
-    private let pid: pid_t
+    let pid: pid_t
     private let loop: EventLoop
     private let log: Logger
     private let output: OutputPipe
     private var lines = LineSplitter()
     private var watch: EventLoop.WatchID?
     private var timer: EventLoop.TimerID?
+    private var outputEnded: (() -> Void)?
 
     init(
         pid: pid_t, event: String, output: OutputPipe, loop: EventLoop, log: Logger, overrun: @escaping () -> Void
@@ -164,20 +228,32 @@ private final class RunningScript {
     /// The whole group: a script's children go with it.
     func kill() { Glibc.kill(-pid, SIGKILL) }
 
-    func finish() {
+    enum Output { case ended, held }
+
+    /// The script has ended; its output has as well, or someone else holds it.
+    func finish(whenOutputEnds: @escaping () -> Void) -> Output {
+        if let timer { loop.cancel(timer) }
+        timer = nil
         read()
+        guard watch != nil else { return .ended }
+        outputEnded = whenOutputEnds
+        return .held
+    }
+
+    /// Reads no more.
+    func abandon() {
         lines.finish().map(show)
         if let watch { loop.remove(watch) }
-        if let timer { loop.cancel(timer) }
         watch = nil
-        timer = nil
+        outputEnded = nil
     }
 
     private func read() {
         while let bytes = output.read() {
             guard !bytes.isEmpty else {
-                if let watch { loop.remove(watch) }
-                watch = nil
+                let ended = outputEnded
+                abandon()
+                ended?()
                 return
             }
             for line in lines.append(bytes) { show(line) }

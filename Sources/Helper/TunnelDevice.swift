@@ -9,6 +9,8 @@ final class TunnelDevice {
         var loop: EventLoop
         /// Every device of this concentrator is in it.
         var group: UInt32
+        /// One that exists and is persistent will do.
+        var takesExisting: Bool
         /// The descriptor is borrowed.
         var tell: (_ descriptor: Int32, DeviceFeatures) -> Void
         var report: (Problems.Source, String?) -> Void
@@ -52,6 +54,16 @@ final class TunnelDevice {
         proceed()
     }
 
+    /// Someone else has deleted it.
+    func lost() {
+        guard existing != nil else { return }
+        surroundings.report(
+            .device, "device \(definition.interface) was deleted by someone else; it is made again")
+        existing = nil
+        applied = []
+        configure(definition)
+    }
+
     private func proceed() {
         do throws(SystemError) {
             if existing == nil { try create() }
@@ -81,11 +93,14 @@ final class TunnelDevice {
     private func create() throws(SystemError) {
         let name = definition.interface.text
         var device = try TunDevice.create(
-            name: name, kind: definition.device == .tap ? .tap : .tun, offloads: definition.offloads.device)
+            name: name, kind: definition.device == .tap ? .tap : .tun, offloads: definition.offloads.device,
+            takesExisting: surroundings.takesExisting)
         var netlink = try Netlink()
         guard let link = try netlink.link(named: name) else { throw SystemError(ENODEV, "find the new device \(name)") }
+        // What the group's devices are deleted with at the end does not concern one that was there before.
         try netlink.change(
-            link.index, .init(group: surroundings.group, queueLength: Self.queueLength), description: "set up \(name)")
+            link.index, .init(group: device.isNew ? surroundings.group : nil, queueLength: Self.queueLength),
+            description: "set up \(name)")
         guard let descriptor = device.takeDescriptor() else { return }
         existing = DeviceIdentity(definition)
         isReplacing = false
@@ -107,9 +122,7 @@ final class TunnelDevice {
         if let target { applied.append(target) }
         var netlink = try Netlink()
         guard let link = try netlink.link(named: name) else {
-            throw SystemError(
-                ENODEV, "configure \(name)",
-                hint: "the device was deleted by someone else; disable and enable the tunnel")
+            throw SystemError(ENODEV, "configure \(name)", hint: "someone else has renamed or deleted the device")
         }
         // Every step is tried: one route that cannot be set must not cost the others.
         var first: SystemError?

@@ -24,8 +24,9 @@ public struct Background: ~Copyable {
         return Background(notify: OwnedDescriptor(owning: ends[1]))
     }
 
-    /// Lets the waiting parent go, and leaves its terminal.
+    /// Lets the waiting parent go, and leaves its terminal and its directory, which may be on a disk to be unmounted.
     public consuming func ready(keepsStandardError: Bool) {
+        _ = chdir("/")
         let null = open("/dev/null", O_RDWR | O_CLOEXEC)
         if null >= 0 {
             dup2(null, 0)

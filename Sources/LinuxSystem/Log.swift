@@ -14,6 +14,12 @@ public enum Log {
         }
         return sink.descriptor
     }
+
+    /// Whether syslog could not be reached since this was last asked.
+    public static func takeLoss() -> Bool { LogSink.takeLoss() }
+
+    /// Looks for the log daemon again, for all processes that share this descriptor; whether there is one.
+    public static func reconnect(_ descriptor: Int32) -> Bool { LogSink.reconnect(descriptor) }
 }
 
 struct LineLogHandler: LogHandler {

@@ -5,6 +5,18 @@ import Glibc
 public struct Netlink: ~Copyable {
     private let socket: OwnedDescriptor
     private var sequence: UInt32 = 0
+    /// What the main table has through a device, once it was asked for.
+    private var tables: [TableKey: Set<Destination>] = [:]
+
+    private struct TableKey: Hashable {
+        var family: UInt8
+        var index: Int32
+    }
+
+    private struct Destination: Hashable {
+        var bytes: [UInt8]
+        var prefix: Int
+    }
 
     public init() throws(SystemError) {
         socket = OwnedDescriptor(owning: try checked(clinux_netlink_socket(), "open a netlink socket"))
@@ -66,6 +78,15 @@ public struct Netlink: ~Copyable {
         if let group = change.group { message.attribute(CLINUX_IFLA_GROUP, group) }
         if let length = change.queueLength { message.attribute(CLINUX_IFLA_TXQLEN, length) }
         try exchange(&message, description)
+    }
+
+    /// The groups that devices are in.
+    public mutating func groups() throws(SystemError) -> Set<UInt32> {
+        var message = NetlinkMessage(type: CLINUX_RTM_GETLINK, flags: CLINUX_NLM_F_DUMP)
+        message.append(linkHeader(index: 0, flags: 0, change: 0))
+        var groups: Set<UInt32> = []
+        try exchange(&message, "read the devices") { if let link = Self.parseLink($0) { groups.insert(link.group) } }
+        return groups
     }
 
     /// Deletes every device of a group at once: much faster than one by one. None at all is no error.
@@ -133,6 +154,8 @@ public struct Netlink: ~Copyable {
         appendRoute(&message, route)
         do throws(SystemError) {
             try exchange(&message, description)
+            let key = TableKey(family: family(of: route.destination), index: route.index)
+            tables[key]?.insert(Destination(bytes: route.destination, prefix: route.prefix))
         } catch {
             guard error.code == EEXIST else { throw error }
             if try hasRoute(route) { return }
@@ -144,23 +167,39 @@ public struct Netlink: ~Copyable {
     public mutating func removeRoute(_ route: Route, description: String) throws(SystemError) {
         var message = NetlinkMessage(type: CLINUX_RTM_DELROUTE, flags: CLINUX_NLM_F_ACK)
         appendRoute(&message, route)
+        tables = [:]
         try exchange(&message, description, ignoring: [ESRCH, ENODEV])
     }
 
-    /// Whether the main table has a route to this destination through this device.
+    /// Whether the main table has a route to this destination through this device. The table, which may be long, is read
+    /// once for all routes.
     private mutating func hasRoute(_ route: Route) throws(SystemError) -> Bool {
+        let key = TableKey(family: family(of: route.destination), index: route.index)
+        let table: Set<Destination>
+        if let known = tables[key] {
+            table = known
+        } else {
+            table = try routes(key)
+            tables[key] = table
+        }
+        return table.contains(Destination(bytes: route.destination, prefix: route.prefix))
+    }
+
+    private mutating func routes(_ key: TableKey) throws(SystemError) -> Set<Destination> {
         var message = NetlinkMessage(type: CLINUX_RTM_GETROUTE, flags: CLINUX_NLM_F_DUMP)
-        message.append([family(of: route.destination), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
-        var found = false
+        message.append([key.family, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+        var found: Set<Destination> = []
         try exchange(&message, "read the routes") { payload in
-            guard payload.count >= 12, Int(payload[payload.startIndex + 1]) == route.prefix else { return }
-            var destination = [UInt8](repeating: 0, count: route.destination.count)
+            guard payload.count >= 12 else { return }
+            var destination = [UInt8](repeating: 0, count: key.family == UInt8(AF_INET6) ? 16 : 4)
             var index: UInt32?
             for (type, value) in NetlinkMessage.attributes(of: payload, from: 12) {
                 if type == CLINUX_RTA_DST { destination = Array(value) }
                 if type == CLINUX_RTA_OIF { index = NetlinkMessage.number(value) }
             }
-            if destination == route.destination && index == UInt32(bitPattern: route.index) { found = true }
+            if index == UInt32(bitPattern: key.index) {
+                found.insert(Destination(bytes: destination, prefix: Int(payload[payload.startIndex + 1])))
+            }
         }
         return found
     }

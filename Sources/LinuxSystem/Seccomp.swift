@@ -23,15 +23,16 @@ public enum Seccomp {
             SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_sigaltstack, SYS_getpid, SYS_gettid, SYS_tgkill,
             SYS_set_robust_list, SYS_rseq, SYS_sched_yield, SYS_sched_getaffinity, SYS_getrandom, SYS_restart_syscall,
             SYS_fstat, SYS_newfstatat, SYS_lseek, SYS_getrusage, SYS_membarrier, SYS_sendto,
+            SYS_ppoll,
         ]
         #if arch(x86_64)
-        calls += [SYS_epoll_wait, SYS_time, SYS_gettimeofday]
+        calls += [SYS_epoll_wait, SYS_poll, SYS_time, SYS_gettimeofday]
         #endif
         return calls
     }
 
     /// What a C library may try in passing and does without: kinder to refuse than to die of.
     public static var harmlessWhenRefused: [Int32] {
-        [SYS_openat, SYS_readlinkat, SYS_faccessat, SYS_ioctl, SYS_socket, SYS_prlimit64, SYS_uname]
+        [SYS_openat, SYS_readlinkat, SYS_faccessat, SYS_ioctl, SYS_socket, SYS_connect, SYS_prlimit64, SYS_uname]
     }
 }

@@ -2,7 +2,7 @@ import CLinux
 import Glibc
 
 /// Signals as events (signalfd(2)). They stay blocked for the process, and for the threads that it starts afterwards.
-public struct SignalFD: ~Copyable {
+public struct SignalFD: ~Copyable, Sendable {
     private let descriptor: OwnedDescriptor
 
     public init(_ signals: [Int32]) throws(SystemError) {

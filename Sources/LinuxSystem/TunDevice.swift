@@ -23,16 +23,40 @@ public enum TunDevice {
     ///
     /// With `offloads`, what the kernel can do is tried from the most on: TCP and UDP segmentation (Linux 6.2), TCP only,
     /// none.
-    public static func create(name: String, kind: Kind, offloads: Bool) throws(SystemError) -> CreatedDevice {
-        if offloads, let device = try createWithOffloads(name: name, kind: kind) { return device }
-        let device = try open(name: name, kind: kind, hasVirtioHeader: false)
-        return CreatedDevice(descriptor: device, features: Features())
+    ///
+    /// - Parameter takesExisting: whether a persistent one of this name and kind (ip-tuntap(8)) that nobody has open will
+    ///   do as well.
+    public static func create(
+        name: String, kind: Kind, offloads: Bool, takesExisting: Bool = false
+    ) throws(SystemError) -> CreatedDevice {
+        do throws(SystemError) {
+            return try create(name: name, kind: kind, offloads: offloads, isNew: true)
+        } catch {
+            guard takesExisting, error.code == EBUSY, kindOfDevice(name) == "tun" else { throw error }
+            return try create(name: name, kind: kind, offloads: offloads, isNew: false)
+        }
     }
 
-    private static func createWithOffloads(name: String, kind: Kind) throws(SystemError) -> CreatedDevice? {
+    private static func create(
+        name: String, kind: Kind, offloads: Bool, isNew: Bool
+    ) throws(SystemError) -> CreatedDevice {
+        if offloads, let device = try createWithOffloads(name: name, kind: kind, isNew: isNew) { return device }
+        let device = try open(name: name, kind: kind, hasVirtioHeader: false, isNew: isNew)
+        return CreatedDevice(descriptor: device, features: Features(), isNew: isNew)
+    }
+
+    /// Whether the device of this descriptor is there no more.
+    public static func isDeleted(_ raw: Int32) -> Bool {
+        var poll = pollfd(fd: raw, events: 0, revents: 0)
+        return Glibc.poll(&poll, 1, 0) == 1 && poll.revents & Int16(POLLERR) != 0
+    }
+
+    private static func createWithOffloads(
+        name: String, kind: Kind, isNew: Bool
+    ) throws(SystemError) -> CreatedDevice? {
         let device: OwnedDescriptor
         do throws(SystemError) {
-            device = try open(name: name, kind: kind, hasVirtioHeader: true)
+            device = try open(name: name, kind: kind, hasVirtioHeader: true, isNew: isNew)
         } catch {
             if error.code == EINVAL { return nil }
             throw error
@@ -43,17 +67,19 @@ public enum TunDevice {
         if clinux_tun_set_offload(device.raw, tcp | udp) == 0 {
             return CreatedDevice(
                 descriptor: device,
-                features: Features(hasVirtioHeader: true, tcpSegmentation: true, udpSegmentation: true))
+                features: Features(hasVirtioHeader: true, tcpSegmentation: true, udpSegmentation: true), isNew: isNew)
         }
         if clinux_tun_set_offload(device.raw, tcp) == 0 {
             return CreatedDevice(
-                descriptor: device, features: Features(hasVirtioHeader: true, tcpSegmentation: true))
+                descriptor: device, features: Features(hasVirtioHeader: true, tcpSegmentation: true), isNew: isNew)
         }
-        return CreatedDevice(descriptor: device, features: Features(hasVirtioHeader: true))
+        return CreatedDevice(descriptor: device, features: Features(hasVirtioHeader: true), isNew: isNew)
     }
 
-    private static func open(name: String, kind: Kind, hasVirtioHeader: Bool) throws(SystemError) -> OwnedDescriptor {
-        let raw = clinux_tun_create(name, kind == .tap ? 1 : 0, hasVirtioHeader ? 1 : 0)
+    private static func open(
+        name: String, kind: Kind, hasVirtioHeader: Bool, isNew: Bool
+    ) throws(SystemError) -> OwnedDescriptor {
+        let raw = clinux_tun_open(name, kind == .tap ? 1 : 0, hasVirtioHeader ? 1 : 0, isNew ? 1 : 0)
         if raw >= 0 { return OwnedDescriptor(owning: raw) }
         let action = "create device \(name)"
         switch -raw {
@@ -69,8 +95,13 @@ public enum TunDevice {
 
     /// What kind of device has this name now.
     private static func holder(of name: String) -> String {
-        guard var netlink = try? Netlink(), let link = try? netlink.link(named: name) else { return "another device" }
-        return link.kind.isEmpty ? "another network device" : "another device (kind \(link.kind))"
+        guard let kind = kindOfDevice(name) else { return "another device" }
+        return kind.isEmpty ? "another network device" : "another device (kind \(kind))"
+    }
+
+    private static func kindOfDevice(_ name: String) -> String? {
+        guard var netlink = try? Netlink() else { return nil }
+        return (try? netlink.link(named: name))?.kind
     }
 }
 
@@ -78,10 +109,13 @@ public enum TunDevice {
 public struct CreatedDevice: ~Copyable {
     private var pending: OwnedDescriptor?
     public let features: TunDevice.Features
+    /// It goes when it is closed; one that existed before stays.
+    public let isNew: Bool
 
-    init(descriptor: consuming OwnedDescriptor, features: TunDevice.Features) {
+    init(descriptor: consuming OwnedDescriptor, features: TunDevice.Features, isNew: Bool) {
         pending = consume descriptor
         self.features = features
+        self.isNew = isNew
     }
 
     /// Once.

@@ -7,7 +7,7 @@ extension ControlRequest {
     public var descriptors: Int {
         switch self {
         case .capture: 1
-        case .apply, .remove, .ready, .debug: 0
+        case .apply, .remove, .ready, .debug, .cannotStart, .signalled: 0
         }
     }
 
@@ -38,6 +38,14 @@ extension ControlRequest {
             writer.optional(link) { $0.text($1.text) }
             writer.captureLimits(limits)
             return writer.bytes
+        case .cannotStart(let reason):
+            var writer = MessageWriter(kind: 6)
+            writer.text(reason)
+            return writer.bytes
+        case .signalled(let number):
+            var writer = MessageWriter(kind: 7)
+            writer.integer(number)
+            return writer.bytes
         }
     }
 
@@ -50,6 +58,8 @@ extension ControlRequest {
         case 5:
             self = .capture(
                 id: try reader.integer(), link: try reader.optionalLink(), limits: try reader.captureLimits())
+        case 6: self = .cannotStart(reason: try reader.text())
+        case 7: self = .signalled(number: try reader.signal())
         case let kind: throw MalformedMessage("\(kind) is no request of control's")
         }
         try reader.finish()
@@ -129,6 +139,7 @@ extension HelperRequest {
                     $0.boolean($1.isIPv6)
                 }
                 writer.list(resume.linksUp) { $0.text($1.text) }
+                writer.scripts(resume.scripts)
             }
             return writer.bytes
         case .linkState(let link, let state):
@@ -141,6 +152,7 @@ extension HelperRequest {
             writer.text(link.text)
             return writer.bytes
         case .stop: return MessageWriter(kind: 4).bytes
+        case .deviceLost: return MessageWriter(kind: 5).bytes
         }
     }
 
@@ -152,6 +164,7 @@ extension HelperRequest {
         case 2: self = .linkState(link: try reader.linkName(), state: try reader.linkState())
         case 3: self = .resolve(link: try reader.linkName())
         case 4: self = .stop
+        case 5: self = .deviceLost
         case let kind: throw MalformedMessage("\(kind) is no request to a helper")
         }
         try reader.finish()
@@ -162,7 +175,7 @@ extension HelperNotice {
     public var descriptors: Int {
         switch self {
         case .device, .socket: 1
-        case .resolved, .problem, .configured, .signalled: 0
+        case .resolved, .problem, .scripts, .configured, .signalled: 0
         }
     }
 
@@ -198,6 +211,10 @@ extension HelperNotice {
             var writer = MessageWriter(kind: 6)
             writer.integer(number)
             return writer.bytes
+        case .scripts(let told):
+            var writer = MessageWriter(kind: 7)
+            writer.scripts(told)
+            return writer.bytes
         }
     }
 
@@ -212,6 +229,7 @@ extension HelperNotice {
         case 4: self = .problem(link: try reader.optionalLink(), text: try reader.optionalText())
         case 5: self = .configured(generation: try reader.integer())
         case 6: self = .signalled(number: try reader.signal())
+        case 7: self = .scripts(try reader.scripts())
         case let kind: throw MalformedMessage("\(kind) is no notice of a helper's")
         }
         try reader.finish()
@@ -333,6 +351,15 @@ extension EngineNotice {
             var writer = MessageWriter(kind: 5)
             writer.integer(number)
             return writer.bytes
+        case .cannotStart(let reason):
+            var writer = MessageWriter(kind: 6)
+            writer.text(reason)
+            return writer.bytes
+        case .deviceLost(let slot):
+            var writer = MessageWriter(kind: 7)
+            writer.integer(slot)
+            return writer.bytes
+        case .logLost: return MessageWriter(kind: 8).bytes
         }
     }
 
@@ -344,6 +371,9 @@ extension EngineNotice {
         case 3: self = .resolveAgain(slot: try reader.integer(), linkSlot: try reader.integer())
         case 4: self = .undefined(slot: try reader.integer())
         case 5: self = .signalled(number: try reader.signal())
+        case 6: self = .cannotStart(reason: try reader.text())
+        case 7: self = .deviceLost(slot: try reader.integer())
+        case 8: self = .logLost
         case let kind: throw MalformedMessage("\(kind) is no notice of the engine's")
         }
         try reader.finish()
@@ -356,6 +386,12 @@ extension MessageWriter {
             $0.text($1.link.text)
             $0.integer($1.slot)
         }
+    }
+
+    fileprivate mutating func scripts(_ told: ToldScripts) {
+        list(told.links) { $0.text($1.text) }
+        boolean(told.device)
+        optional(told.running) { $0.integer($1) }
     }
 
     fileprivate mutating func features(_ features: DeviceFeatures) {
@@ -404,8 +440,18 @@ extension MessageReader {
                 sockets: try reader.list { (reader) throws(MalformedMessage) in
                     BoundSocket(link: try reader.linkName(), isIPv6: try reader.boolean())
                 },
-                linksUp: try reader.list { (reader) throws(MalformedMessage) in try reader.linkName() })
+                linksUp: try reader.list { (reader) throws(MalformedMessage) in try reader.linkName() },
+                scripts: try reader.scripts())
         }
+    }
+
+    fileprivate mutating func scripts() throws(MalformedMessage) -> ToldScripts {
+        let told = ToldScripts(
+            links: try list { (reader) throws(MalformedMessage) in try reader.linkName() }, device: try boolean(),
+            running: try optional { (reader) throws(MalformedMessage) in try reader.integer() })
+        // It may be killed, with its group.
+        if let pid = told.running, pid <= 1 { throw MalformedMessage("\(pid) is no script's process") }
+        return told
     }
 
     /// One of the signals that an operator sends.

@@ -26,6 +26,10 @@ public enum ControlRequest: ChannelMessage {
     /// Copy packets: a tunnel's inner ones, or a link's datagrams. One descriptor, to which the engine writes a pcap record
     /// (without the file's header) as one message each, and which it closes at the end.
     case capture(id: Int64, link: LinkName?, limits: CaptureLimits)
+    /// Why it ends instead of serving; before everything runs, the supervisor ends with it.
+    case cannotStart(reason: String)
+    /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
+    case signalled(number: Int32)
 }
 
 /// Supervisor → control.
@@ -52,6 +56,8 @@ public enum HelperRequest: ChannelMessage {
     /// The state of a link, as the engine sees it; the helper runs scripts for what changed.
     case linkState(link: LinkName, state: LinkState)
     case resolve(link: LinkName)
+    /// Someone else has deleted the device: make it again.
+    case deviceLost
     /// Run the scripts that undo, then exit.
     case stop
 }
@@ -64,6 +70,8 @@ public enum HelperNotice: ChannelMessage {
     case socket(generation: UInt64, link: LinkName, isIPv6: Bool)
     case resolved(generation: UInt64, link: LinkName, addresses: [SocketAddress])
     case problem(link: LinkName?, text: String?)
+    /// What scripts have been told; whenever one was started, and when it has ended.
+    case scripts(ToldScripts)
     /// Everything of this generation has been tried once.
     case configured(generation: UInt64)
     /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
@@ -96,26 +104,55 @@ public enum EngineNotice: ChannelMessage {
     case linkState(slot: Slot, linkSlot: Slot, state: LinkState)
     case resolveAgain(slot: Slot, linkSlot: Slot)
     case undefined(slot: Slot)
+    /// Someone else has deleted the tunnel's device; the engine has closed it.
+    case deviceLost(slot: Slot)
+    /// The log daemon has gone; the supervisor looks for it, for all of us.
+    case logLost
     /// An operator's signal (SIGHUP, SIGTERM, SIGINT, SIGQUIT), which the supervisor acts on.
     case signalled(number: Int32)
+    /// Why it ends instead of working; before everything runs, the supervisor ends with it.
+    case cannotStart(reason: String)
 }
 
-/// What a helper takes over from its predecessor: none of it is made again, and no script is run for it.
+/// What a helper takes over from its predecessor: none of it is made again, and no script is told it again.
 public struct HelperResume: Equatable, Sendable {
     /// What the predecessor had been told last; the device and the sockets are as this says.
     public var previous: CompiledTunnel
     public var hasDevice: Bool
     /// Links whose socket exists.
     public var sockets: [BoundSocket]
-    /// Links that scripts know to be up.
+    /// Links that the predecessor was told to be up.
     public var linksUp: [LinkName]
+    public var scripts: ToldScripts
 
-    public init(previous: CompiledTunnel, hasDevice: Bool, sockets: [BoundSocket], linksUp: [LinkName]) {
+    public init(
+        previous: CompiledTunnel, hasDevice: Bool, sockets: [BoundSocket], linksUp: [LinkName], scripts: ToldScripts
+    ) {
         self.previous = previous
         self.hasDevice = hasDevice
         self.sockets = sockets
         self.linksUp = linksUp
+        self.scripts = scripts
     }
+}
+
+/// What scripts have been told, the one that runs included.
+public struct ToldScripts: Equatable, Sendable {
+    /// Links that they were told to be up.
+    public var links: [LinkName]
+    /// Whether they were told that the device is up.
+    public var device: Bool
+    /// The process of the one that runs, which leads a session of its own.
+    public var running: Int32?
+
+    public init(links: [LinkName] = [], device: Bool = false, running: Int32? = nil) {
+        self.links = links
+        self.device = device
+        self.running = running
+    }
+
+    /// Whether there is nothing to take back.
+    public var isNothing: Bool { links.isEmpty && !device && running == nil }
 }
 
 /// A link's socket and its address family.

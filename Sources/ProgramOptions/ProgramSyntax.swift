@@ -21,7 +21,8 @@ public struct ProgramOption: Sendable {
     var form: String { valueName.map { "--\(key) <\($0)>" } ?? "--\(key)" }
 }
 
-/// What a program's command line may hold: options, in any order, and nothing else.
+/// What a program's command line may hold: options, in any order, and nothing else unless it takes operands. As with
+/// getopt_long(3), the beginning of a long name will do where only one begins so.
 ///
 /// For the programs that run as root all their life and whose memory every helper shares: the argument parser that
 /// mlvpn-admin uses would bring Foundation into them.
@@ -30,8 +31,13 @@ public struct ProgramSyntax: Sendable {
     let abstract: String
     let discussion: String
     let options: [ProgramOption]
+    let takesOperands: Bool
 
-    public init(name: String, abstract: String, discussion: String, options: [ProgramOption]) {
+    /// - Parameter takesOperands: whether arguments that are no options are ``ParsedOptions/operands`` instead of misuse.
+    public init(
+        name: String, abstract: String, discussion: String, options: [ProgramOption], takesOperands: Bool = false
+    ) {
+        self.takesOperands = takesOperands
         self.name = name
         self.abstract = abstract
         self.discussion = discussion
@@ -55,8 +61,14 @@ public struct ProgramSyntax: Sendable {
                 parsed.add(option, String(argument[argument.index(after: equals)...]))
             } else if argument.hasPrefix("-"), !argument.hasPrefix("--"), argument.count > 1 {
                 try parseCluster(argument, &rest, &parsed)
+            } else if takesOperands, argument == "--" {
+                parsed.operands += rest
+                break
             } else if argument.hasPrefix("-"), argument != "-" {
-                _ = try known(argument)
+                let option = try known(argument)
+                parsed.add(option, try value(of: option, argument, from: &rest))
+            } else if takesOperands {
+                parsed.operands.append(argument)
             } else {
                 throw Misuse(description: "unexpected argument \(quoted(argument))")
             }
@@ -97,7 +109,13 @@ public struct ProgramSyntax: Sendable {
     }
 
     private func known(_ spelling: String) throws(Misuse) -> ProgramOption {
-        guard let option = options.first(where: { $0.spellings.contains(spelling) }) else { throw unknown(spelling) }
+        if let option = options.first(where: { $0.spellings.contains(spelling) }) { return option }
+        let meant = spelling == "--" ? [] : options.filter { "--\($0.key)".hasPrefix(spelling) }
+        if meant.count > 1 {
+            let names = meant.map { "--\($0.key)" }.joined(separator: ", ")
+            throw Misuse(description: "\(quoted(spelling)) may be any of \(names)")
+        }
+        guard let option = meant.first else { throw unknown(spelling) }
         return option
     }
 
@@ -110,6 +128,8 @@ public struct ProgramSyntax: Sendable {
 /// The options of a command line.
 public struct ParsedOptions: Sendable {
     private var given: [(key: String, value: String?)] = []
+    /// What is no option, in order.
+    public internal(set) var operands: [String] = []
 
     mutating func add(_ option: ProgramOption, _ value: String?) { given.append((option.key, value)) }
 

@@ -37,8 +37,14 @@ final class Peer<Notice: ChannelMessage> {
         }
     }
 
-    /// The child has ended.
+    /// The child has ended. What it said last is heard.
     func close() {
+        // A channel that breaks now is no news.
+        try? receiveAll()
+        unwatch()
+    }
+
+    private func unwatch() {
         if let watch { loop.remove(watch) }
         watch = nil
     }
@@ -48,18 +54,22 @@ final class Peer<Notice: ChannelMessage> {
     private func ready(_ event: EpollEvent) {
         do throws(ChannelError) {
             if event.isWritable { try channel.flush() }
-            while watch != nil, var received = try channel.receive(Notice.self) {
-                receive(received.message, &received.descriptors)
-            }
+            try receiveAll()
             if let watch { loop.change(watch, to: channel.wantsWrite ? [.read, .write] : .read) }
         } catch {
             fail(error)
         }
     }
 
+    private func receiveAll() throws(ChannelError) {
+        while watch != nil, var received = try channel.receive(Notice.self) {
+            receive(received.message, &received.descriptors)
+        }
+    }
+
     private func fail(_ error: ChannelError) {
         guard watch != nil else { return }
-        close()
+        unwatch()
         broken(error)
         // Who has closed its end is about to go by itself; who misbehaves is not waited for.
         guard error == .ended else { return kill() }

@@ -133,7 +133,12 @@ enum Directories {
         var parent = ""
         for part in path.split(separator: "/").dropLast() {
             parent += "/\(part)"
-            if mkdir(parent, 0o755) < 0 && errno != EEXIST { throw SystemError.last("make directory \(parent)") }
+            if mkdir(parent, 0o755) == 0 {
+                // Whatever the umask: who owns what is made in it must get there.
+                chmod(parent, 0o755)
+            } else if errno != EEXIST {
+                throw SystemError.last("make directory \(parent)")
+            }
         }
     }
 }

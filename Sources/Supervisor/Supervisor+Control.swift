@@ -66,6 +66,9 @@ extension Supervisor {
         control = nil
         guard !isStopping else { return }
         if isSingleTunnel, tunnels[1]?.definition.monitoring.isWanted != true { return }
+        if !hasToldReady, !isSingleTunnel, controlStarts >= Self.startAttempts {
+            return failStart("control cannot be started: it \(end) each of \(controlStarts) times; its log says more")
+        }
         log.error("control \(end); starting it again, traffic goes on", metadata: ["pid": "\(peer.pid)"])
         if Clock.now() - peer.started > Self.settledAfter || controlStarts == 1 {
             controlBackoff = Self.processBackoff
@@ -93,6 +96,10 @@ extension Supervisor {
             isControlReady = true
             log.info("control ready", metadata: ["tunnels": "\(tunnels.count)"])
             checkReady()
+        case .cannotStart(let reason):
+            // A single tunnel does without its monitoring sockets.
+            if !isSingleTunnel { failStart(reason) }
+        case .signalled(let number): childSignalled(number, "control")
         case .debug(let id, let tokens):
             guard let tunnel = tunnels[id] else { return }
             tunnel.debugTokens = DebugTokens(rawValue: tokens)

@@ -52,6 +52,9 @@ extension Supervisor {
         }
         defer { for tunnel in tunnels.values { settle(tunnel) } }
         guard !isStopping else { return }
+        if !hasToldReady, engineStarts >= Self.startAttempts {
+            return failStart("the engine cannot be started: it \(end) each of \(engineStarts) times; its log says more")
+        }
         if case .killed(SIGSYS) = end {
             log.critical(
                 "the engine made a system call that it must not make and was ended; if this comes again, report it",
@@ -84,8 +87,24 @@ extension Supervisor {
             guard let tunnel = tunnelsBySlot[slot], tunnel.awaitsEngine else { return }
             tunnel.awaitsEngine = false
             settle(tunnel)
+        case .deviceLost(let slot):
+            // Of one that has been replaced meanwhile: late, not wrong.
+            guard let tunnel = tunnelsBySlot[slot], let device = tunnel.device,
+                TunDevice.isDeleted(device.descriptor.raw)
+            else { return }
+            tunnel.device = nil
+            if !tunnel.isHelperStopping { tunnel.helper?.send(HelperRequest.deviceLost) }
+        case .logLost: if !isLogAwaited { findLog() }
         case .signalled(let number): childSignalled(number, "the engine")
+        case .cannotStart(let reason): failStart("the engine cannot work: \(reason)")
         }
+    }
+
+    /// Until there is a log daemon again: the engine, which sees no file, cannot look for it.
+    private func findLog() {
+        guard let descriptor = settings.logDescriptor else { return }
+        isLogAwaited = !Log.reconnect(descriptor)
+        if isLogAwaited { loop.after(.seconds(1)) { [weak self] in self?.findLog() } }
     }
 
     /// A signal that reached one of our processes: systemd and terminals send to all, so the end of one process of a
@@ -148,6 +167,8 @@ extension Supervisor {
             launch.standardOutput = -1
             launch.standardError = -1
         }
+        // One socket for all: whoever finds a log daemon that was started anew finds it for the others.
+        if let descriptor = settings.logDescriptor { launch.standardError = descriptor }
         return try ChildProcess.start(launch)
     }
 }

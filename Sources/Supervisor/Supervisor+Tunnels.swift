@@ -84,7 +84,8 @@ extension Supervisor {
 
     var helperSettings: HelperSettings {
         HelperSettings(
-            scriptDirectory: settings.scriptDirectory, deviceGroup: deviceGroup, title: settings.helperTitle)
+            scriptDirectory: settings.scriptDirectory, deviceGroup: deviceGroup, takesExistingDevice: isSingleTunnel,
+            title: settings.helperTitle)
     }
 
     /// The child keeps its end of the channel and the log, closes everything else, and never comes back from here.
@@ -122,6 +123,8 @@ extension Supervisor {
     func stopHelper(of tunnel: Tunnel) {
         if let timer = tunnel.helperTimer { loop.cancel(timer) }
         tunnel.helperTimer = nil
+        // What a helper that died had told scripts, another takes back.
+        if tunnel.helper == nil, tunnel.helperKnows != nil, !tunnel.scripts.isNothing { startHelper(of: tunnel) }
         guard let helper = tunnel.helper, !tunnel.isHelperStopping else { return }
         tunnel.isHelperStopping = true
         helper.send(HelperRequest.stop)
@@ -142,9 +145,16 @@ extension Supervisor {
         tunnel.sent = [:]
         forgetProblems(of: tunnel)
         if wasExpected {
+            // It may have died before it could.
+            if !end.isSuccess, !tunnel.scripts.isNothing, !tunnel.wasStopRepeated, !endsAtOnce {
+                tunnel.wasStopRepeated = true
+                return stopHelper(of: tunnel)
+            }
+            tunnel.wasStopRepeated = false
             // Its scripts have been told that all is down; whoever comes next begins anew.
             tunnel.helperKnows = nil
             tunnel.toldUp = []
+            tunnel.scripts = ToldScripts()
             return settle(tunnel)
         }
         guard !isStopping else { return }
@@ -163,6 +173,7 @@ extension Supervisor {
 
     private func helperSays(_ notice: HelperNotice, _ descriptors: inout DescriptorList, _ tunnel: Tunnel) {
         if case .signalled(let number) = notice { return childSignalled(number, "a helper") }
+        if case .scripts(let told) = notice { tunnel.scripts = told }
         guard !tunnel.isHelperStopping, tunnel.isWanted else { return }
         // The definition goes first, and brings what the engine lacks; then comes what this notice adds.
         switch notice {
@@ -196,7 +207,7 @@ extension Supervisor {
         case .configured(let generation):
             tunnel.sent = tunnel.sent.filter { $0.key >= generation }
             if generation == tunnel.generation { tell(tunnel) }
-        case .signalled: return
+        case .scripts, .signalled: return
         }
     }
 }

@@ -40,22 +40,31 @@ public final class Supervisor {
     var engineStarts: UInt32 = 0
     var engineBackoff = Supervisor.processBackoff
     var isEngineReady = false
+    var isLogAwaited = false
 
     var control: Peer<ControlRequest>?
     var controlStarts = 0
     var controlBackoff = Supervisor.processBackoff
     var isControlReady = false
 
-    private var hasToldReady = false
+    private(set) var hasToldReady = false
+    private var startFailure: StartFailure?
     /// Called once, when everything runs.
     public var whenReady: () -> Void = {}
     private(set) var isStopping = false
+    private(set) var endsAtOnce = false
     private var isFinished = false
+    /// When we were first sent a signal to end.
+    private var firstEnd: UInt64?
+    /// Signals to end that come so close together are one: timeout(1) sends its own to the process and to its group.
+    private static let sameSignal = UInt64.milliseconds(500)
 
     /// After a first restart that does not wait.
     static let processBackoff = Backoff(first: .milliseconds(50), limit: .seconds(10))
     /// A process that ran this long has recovered from what ended its predecessor.
     static let settledAfter = UInt64.seconds(60)
+    /// A process that has ended so often before everything ran will not do better.
+    static let startAttempts = 5
 
     public init(settings: SupervisorSettings, source: TunnelSource, log: Logger) throws {
         self.settings = settings
@@ -78,8 +87,7 @@ public final class Supervisor {
         } else {
             controlSocket = try ControlSocket.unreachable()
         }
-        // Groups up to a million or so may be an administrator's own.
-        deviceGroup = 0x4d4c_0000 &+ UInt32(bitPattern: getpid())
+        deviceGroup = try Self.unusedGroup()
         stateFile = try MemoryFile.create(name: "mlvpn-state", size: StateMap.size)
         state = MappedState(base: try MemoryFile.map(stateFile.raw, size: StateMap.size, writable: true))
         state.header.initialize(to: StateMap.Header())
@@ -89,7 +97,17 @@ public final class Supervisor {
         signals = try SignalFD([SIGHUP, SIGTERM, SIGINT, SIGQUIT])
     }
 
-    /// Runs until a signal ends it. Returns the exit code.
+    /// Another instance may have our very pid, in a container that shares this network. Low numbers may be an
+    /// administrator's own.
+    private static func unusedGroup() throws -> UInt32 {
+        var netlink = try Netlink()
+        let taken = try netlink.groups()
+        var group: UInt32
+        repeat { group = .random(in: 0x1000_0000...0x7fff_ffff) } while taken.contains(group)
+        return group
+    }
+
+    /// Runs until a signal ends it. Returns the exit code; throws why the start cannot succeed.
     public func run() throws -> Int32 {
         _ = try loop.watch(signals.raw) { [weak self] _ in self?.signalled() }
         // A peer that is gone must be an error of a call, not the end of everything.
@@ -105,6 +123,7 @@ public final class Supervisor {
         if settings.stateDirectory != nil {
             unlink(settings.runDirectory + "/control.sock")
         }
+        if let startFailure { throw startFailure }
         log.notice("stopped")
         return 0
     }
@@ -116,12 +135,19 @@ public final class Supervisor {
     private func signalled() {
         while let signal = signals.next() {
             obey(signal: signal.number, from: "pid \(signal.sender)")
+            guard signal.number != SIGHUP else { continue }
+            let now = Clock.now()
+            // The second one means it.
+            if let first = firstEnd, now - first >= Self.sameSignal { killAll() }
+            firstEnd = firstEnd ?? now
         }
     }
 
-    /// An operator's signal, to us or to one of our processes.
+    /// An operator's signal, to us or to one of our processes. A terminal sends it to all of them, each of which passes it
+    /// on: while we stop, that is no news.
     func obey(signal number: Int32, from sender: String) {
         if number == SIGHUP { return reload(sender) }
+        guard !isStopping else { return }
         log.notice("\(signalName(number)): stopping", metadata: ["from": "\(sender)"])
         stop()
     }
@@ -170,10 +196,17 @@ public final class Supervisor {
 
     private var summary: String { "\(tunnels.count) tunnels" }
 
+    /// Of a process without which nothing works: while nothing works yet, whoever has started us is told.
+    func failStart(_ reason: String) {
+        guard !hasToldReady, !isStopping else { return }
+        startFailure = StartFailure(reason)
+        stop()
+    }
+
     // MARK: The end
 
     private func stop() {
-        guard !isStopping else { return killAll() }
+        guard !isStopping else { return }
         isStopping = true
         service.stopping()
         control?.send(ControlNotice.stopping)
@@ -195,8 +228,8 @@ public final class Supervisor {
         }
     }
 
-    /// The second signal means it.
     private func killAll() {
+        endsAtOnce = true
         log.warning("stopping at once")
         engine?.kill()
         control?.kill()

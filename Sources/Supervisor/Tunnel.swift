@@ -20,12 +20,16 @@ final class Tunnel {
     // The helper.
     var helper: Peer<HelperNotice>?
     var isHelperStopping = false
+    /// Another helper was started to do what one that was to stop has not done.
+    var wasStopRepeated = false
     var helperBackoff = Backoff(first: .milliseconds(100), limit: .seconds(30))
     var helperTimer: EventLoop.TimerID?
     /// The definition that a helper was sent last.
     var helperKnows: CompiledTunnel?
     /// Links that a helper was told to be up.
     var toldUp: Set<LinkName> = []
+    /// What scripts have been told.
+    var scripts = ToldScripts()
     /// Definitions sent to the helper, by generation, until it says that it has them.
     var sent: [UInt64: TunnelDefinition] = [:]
     var problems: [LinkName?: String] = [:]
@@ -77,6 +81,7 @@ final class Tunnel {
         addresses = [:]
         states = [:]
         toldUp = []
+        scripts = ToldScripts()
         helperKnows = nil
         sent = [:]
     }
@@ -87,7 +92,7 @@ final class Tunnel {
         return HelperResume(
             previous: helperKnows, hasDevice: device != nil,
             sockets: sockets.map { BoundSocket(link: $0.key, isIPv6: $0.value.isIPv6) },
-            linksUp: definition.links.map(\.name).filter { toldUp.contains($0) })
+            linksUp: definition.links.map(\.name).filter { toldUp.contains($0) }, scripts: scripts)
     }
 }
 

@@ -94,29 +94,13 @@ extension MlvpnConfReader {
         do throws(DefinitionError) {
             return try LinkName(text)
         } catch {
-            if file.strictness == .lenient, let name = try? LinkName(Self.tamed(text)) {
+            if file.strictness == .lenient, let name = try? LinkName(tamedName(text)) {
                 file.report.warn(line, "\(error); it is called \(name) here")
                 return name
             }
             file.report.fail(line, error.description)
             return nil
         }
-    }
-
-    /// A name that stock takes, with what we do not take replaced.
-    private static func tamed(_ text: String) -> String {
-        var name = text.utf8.prefix(63).map { byte in
-            switch byte {
-            case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), 0x30...0x39,
-                UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
-                byte
-            default: UInt8(ascii: "_")
-            }
-        }
-        if let first = name.first, [".", "_", "-"].contains(Character(Unicode.Scalar(first))) {
-            name.insert(UInt8(ascii: "l"), at: 0)
-        }
-        return String(decoding: name, as: UTF8.self)
     }
 
     // MARK: - [filters]
@@ -159,7 +143,7 @@ extension MlvpnConfReader {
         var links: [LinkName] = []
         for text in entry.key.split(separator: ",", omittingEmptySubsequences: false) {
             let text = String(decoding: ConfText.trimmed(Array(text.utf8)[...]), as: UTF8.self)
-            let name = (try? LinkName(text)) ?? (try? LinkName(Self.tamed(text)))
+            let name = (try? LinkName(text)) ?? (try? LinkName(tamedName(text)))
             if let name, sections[name] != nil {
                 if usableLinks.contains(name), !links.contains(name) { links.append(name) }
             } else {

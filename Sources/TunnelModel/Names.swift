@@ -27,6 +27,22 @@ public struct LinkName: Hashable, Sendable, CustomStringConvertible, Comparable 
     public static func < (a: LinkName, b: LinkName) -> Bool { a.text < b.text }
 }
 
+/// A name that stock takes, with what we do not take replaced.
+public func tamedName(_ text: String) -> String {
+    var name = text.utf8.prefix(63).map { byte in
+        switch byte {
+        case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"), 0x30...0x39,
+            UInt8(ascii: "."), UInt8(ascii: "_"), UInt8(ascii: "-"):
+            byte
+        default: UInt8(ascii: "_")
+        }
+    }
+    if let first = name.first, [".", "_", "-"].contains(Character(Unicode.Scalar(first))) {
+        name.insert(UInt8(ascii: "l"), at: 0)
+    }
+    return String(decoding: name, as: UTF8.self)
+}
+
 private func checkName(_ text: String, field: String) throws(DefinitionError) {
     if text.isEmpty { throw DefinitionError(field, "is empty; give 1 to 64 letters, digits, '.', '_' or '-'") }
     if text.utf8.count > 64 { throw DefinitionError(field, "\(quoted(text)) is longer than 64 bytes") }

@@ -35,10 +35,12 @@ struct Mlvpn {
             ProgramOption(
                 "yes-run-as-root",
                 help: """
-                    Accepted for MLVPN's sake: nothing that reads packets runs as root here. Without the account of --user, \
-                    as nobody.
+                    Accepted for MLVPN's sake: nothing that reads packets runs as root here. If --user is root, or no \
+                    account, as nobody.
                     """),
-        ])
+        ],
+        // MLVPN does, and heeds none.
+        takesOperands: true)
 
     private let config: String
     private let user: String
@@ -48,6 +50,7 @@ struct Mlvpn {
     private let token: [String]
     private let verbosity: Int
     private let yesRunAsRoot: Bool
+    private let operands: [String]
 
     private init(_ options: ParsedOptions) {
         config = options.value("config") ?? "mlvpn.conf"
@@ -58,6 +61,7 @@ struct Mlvpn {
         token = options.values("debug-token")
         verbosity = options.count("verbose") - options.count("quiet")
         yesRunAsRoot = options.has("yes-run-as-root")
+        operands = options.operands
     }
 
     static func main() {
@@ -73,11 +77,15 @@ struct Mlvpn {
 
     func serve() throws -> Int32 {
         if !naturalTitle { ProcessTitle.makeRoom(4096) }
-        var settings = try makeSettings()
+        let tunnelName = try tunnelName()
+        // Where MLVPN goes on, so do we.
+        var warnings = operands.map { "argument \(quoted($0)) has no meaning here and is passed over" }
+        if let name, name != tunnelName.text { warnings.append("-n \(quoted(name)) is \(tunnelName) here") }
+        var settings = makeSettings(tunnelName, &warnings)
         settings.logDescriptor = Log.bootstrap(settings.log)
         let log = Logger(label: "supervisor")
+        for warning in warnings { log.warning("\(warning)") }
         do {
-            let tunnelName = try tunnelName()
             let path = ConfigurationFile.absolute(config)
             if !naturalTitle { ProcessTitle.set("mlvpn: \(tunnelName) [supervisor]") }
             let supervisor = try Supervisor(
@@ -92,34 +100,39 @@ struct Mlvpn {
         }
     }
 
-    private func makeSettings() throws -> SupervisorSettings {
+    private func makeSettings(_ tunnelName: TunnelName, _ warnings: inout [String]) -> SupervisorSettings {
         var settings = SupervisorSettings()
         // A tunnel is one worker's.
         settings.workers = 1
         for word in token {
-            guard let one = DebugTokens(name: word) else {
+            if let one = DebugTokens(name: word) {
+                settings.debugTokens.insert(one)
+            } else {
                 let known = DebugTokens.names.joined(separator: ", ")
-                throw StartFailure("-D \(quoted(word)) is no token; the tokens are \(known)")
+                warnings.append("-D \(quoted(word)) is no token and has no effect; the tokens are \(known)")
             }
-            settings.debugTokens.insert(one)
         }
         let logsToStandardError = debug || !token.isEmpty
         settings.log = LogSettings(
             format: logsToStandardError ? .text : .syslog,
-            level: LogSettings.level(verbosity: token.isEmpty ? verbosity : max(2, verbosity)), ident: name ?? "mlvpn")
+            level: LogSettings.level(verbosity: token.isEmpty ? verbosity : max(2, verbosity)),
+            ident: name == nil ? "mlvpn" : tunnelName.text)
         settings.engineUser = user
-        if yesRunAsRoot && Account(user: user) == nil { settings.engineUser = "nobody" }
+        if yesRunAsRoot, (Account(user: user)?.userID ?? 0) == 0 {
+            settings.engineUser = "nobody"
+            warnings.append("nothing that reads packets runs as root: nobody takes the place of \(quoted(user))")
+        }
         settings.helperTitle = naturalTitle ? .natural : .name
-        settings.engineTitle = naturalTitle ? nil : try tunnelName().text
+        settings.engineTitle = naturalTitle ? nil : tunnelName.text
         return settings
     }
 
-    /// As given, or after the file: `/etc/mlvpn/home.conf` is `home`.
+    /// As given, or after the file: `/etc/mlvpn/home.conf` is `home`. MLVPN takes any name.
     private func tunnelName() throws -> TunnelName {
-        if let name { return try TunnelName(name) }
         var base = config.split(separator: "/").last.map(String.init) ?? ""
         if base.hasSuffix(".conf") { base.removeLast(5) }
-        return try (try? TunnelName(base)) ?? TunnelName("mlvpn")
+        let text = name ?? base
+        return try (try? TunnelName(text)) ?? (try? TunnelName(tamedName(text))) ?? TunnelName("mlvpn")
     }
 
     private func load(_ path: String, as name: TunnelName, _ log: Logger) throws -> CompiledTunnel {

@@ -161,7 +161,7 @@ private final class FakeSupervisor: Sendable {
                 let record = [UInt8](repeating: 0, count: 16) + [number, number]
                 _ = record.withUnsafeBytes { write(output.raw, $0.baseAddress, $0.count) }
             }
-        case .remove, .ready, .debug: break
+        case .remove, .ready, .debug, .cannotStart, .signalled: break
         }
     }
 }

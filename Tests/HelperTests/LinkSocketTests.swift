@@ -79,6 +79,21 @@ struct LinkSocketTests {
         #expect(around.told.count == 1)
     }
 
+    @Test func aNameWhoseAddressIsNotOursIsLookedUpAgain() throws {
+        let around = try Surroundings()
+        let socket = try around.socket("adsl,bind=own.example", mode: .server)
+        socket.proceed()
+        try around.answer("192.0.2.1")
+        #expect(around.problems.last?.contains("no interface has this address") == true, "\(around.problems)")
+        let limit = Clock.now() + .seconds(10)
+        while around.questions.count == 1 {
+            try #require(Clock.now() < limit)
+            try around.loop.turn()
+        }
+        try around.answer("127.0.0.1")
+        #expect(around.told == ["IPv4 socket"])
+    }
+
     @Test func anAddressOfItsOwnDecidesWhatIsAskedFor() throws {
         let around = try Surroundings()
         let socket = try around.socket("adsl,bind=127.0.0.1,remote=peer.example:5080")

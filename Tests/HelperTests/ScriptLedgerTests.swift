@@ -115,6 +115,22 @@ struct ScriptLedgerTests {
         #expect(events.prefix(3).allSatisfy { $0.context == old } && events.suffix(3).allSatisfy { $0.context == new })
     }
 
+    @Test func aDeviceThatIsMadeAgainIsConfiguredAgain() {
+        var ledger = ScriptLedger()
+        ledger.set(ScriptContext(definition))
+        ledger.startOver()
+        #expect(drain(&ledger) == [])
+        ledger.set(a, isUp: true)
+        ledger.set(b, isUp: true)
+        _ = drain(&ledger)
+        ledger.startOver()
+        #expect(
+            drain(&ledger) == [
+                "rtun_down adsl1", "rtun_down wifi", "tuntap_down", "rtun_up adsl1", "tuntap_up", "rtun_up wifi",
+            ])
+        #expect(drain(&ledger) == [])
+    }
+
     @Test func withoutAStatusCommandThereIsNothingToRun() {
         var ledger = ScriptLedger()
         ledger.set(nil)
@@ -127,13 +143,27 @@ struct ScriptLedgerTests {
     }
 
     @Test func aSuccessorTellsOnlyWhatChanged() {
-        var ledger = ScriptLedger(context: ScriptContext(definition), linksUp: [a])
+        var ledger = ScriptLedger(
+            context: ScriptContext(definition), linksUp: [a], toldLinks: [a], toldDevice: true)
         ledger.set(a, isUp: true)
         #expect(drain(&ledger) == [])
         ledger.set(b, isUp: true)
         #expect(drain(&ledger) == ["rtun_up wifi"])
         ledger.allDown()
         #expect(drain(&ledger) == ["rtun_down adsl1", "rtun_down wifi", "tuntap_down"])
+    }
+
+    @Test func aSuccessorTellsWhatItsPredecessorCouldNot() {
+        var ledger = ScriptLedger(
+            context: ScriptContext(definition), linksUp: [a], toldLinks: [a], toldDevice: false)
+        #expect(drain(&ledger) == ["tuntap_up"])
+        #expect(ledger.told.links == [a] && ledger.told.device)
+        ledger = ScriptLedger(context: ScriptContext(definition), linksUp: [b], toldLinks: [a], toldDevice: true)
+        #expect(drain(&ledger) == ["rtun_down adsl1", "rtun_up wifi"])
+        ledger = ScriptLedger(context: ScriptContext(definition), linksUp: [], toldLinks: [], toldDevice: true)
+        #expect(drain(&ledger) == ["tuntap_down"])
+        ledger.set(nil)
+        #expect(ledger.told.links.isEmpty && !ledger.told.device)
     }
 
     @Test func randomStatesEndInWhatScriptsWereTold() {

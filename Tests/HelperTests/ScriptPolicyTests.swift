@@ -1,6 +1,7 @@
 import Glibc
 import LinuxSystem
 import Logging
+import ProcessChannel
 import Testing
 import TunnelModel
 
@@ -143,13 +144,16 @@ struct ScriptRunnerTests {
         definition.ip4 = try CIDR("10.0.0.1/30", field: "")
     }
 
-    private final class Reports { var texts: [String?] = [] }
+    private final class Reports {
+        var texts: [String?] = []
+        var told: [ToldScripts] = []
+    }
 
     private func makeRunner(_ reports: Reports) -> ScriptRunner {
         ScriptRunner(
             loop: loop, children: Children(loop: loop), policy: ScriptPolicy(directory: directory.path),
-            log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-        ) { reports.texts.append($0) }
+            log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, report: { reports.texts.append($0) },
+            tell: { reports.told.append($0) })
     }
 
     private func log() -> String {
@@ -174,6 +178,8 @@ struct ScriptRunnerTests {
         let lines = log().split(separator: "\n").map(String.init)
         #expect(lines.count == 4)
         #expect(lines.first?.hasPrefix("begin ml0 rtun_up adsl1 10.0.0.1/30 ml0 / none") == true)
+        #expect(reports.told.first?.links == [link] && reports.told.first?.running != nil)
+        #expect(reports.told.last == ToldScripts())
         #expect(lines[1] == "end" && lines[2].hasPrefix("begin ml0 rtun_down adsl1") && lines[3] == "end")
         #expect(reports.texts.allSatisfy { $0 == nil })
     }
@@ -190,10 +196,17 @@ struct ScriptRunnerTests {
         runner.set(link, isUp: true)
         #expect(log() == "")
         #expect(chmod(path, 0o700) == 0)
+        // What it has missed it is told now.
+        runner.configure(definition)
+        #expect(reports.texts.last == .some(nil))
+        let limit = Clock.now() + .seconds(20)
+        while log() != "rtun_up\ntuntap_up\n" {
+            try #require(Clock.now() < limit)
+            try loop.turn()
+        }
         runner.stop(limit: .seconds(60)) { loop.stop() }
         try loop.run()
-        #expect(log().contains("rtun_down"))
-        #expect(reports.texts.last == .some(nil))
+        #expect(log().hasSuffix("tuntap_up\nrtun_down\ntuntap_down\n"))
     }
 
     @Test func aScriptThatHangsDoesNotKeepTheEndWaiting() throws {

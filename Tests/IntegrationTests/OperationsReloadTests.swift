@@ -71,7 +71,7 @@ import TunnelTestKit
             try bed.daemon.admin("set-link", "acme", "link2,bind=10.71.2.1:5099")
             try bed.waitForPing("10.78.0.1", from: customer)
             try reload("remoteport = 5082", "remoteport = 5099")
-            try waitUntil("link2 to be reached at its new port", within: .seconds(5)) {
+            try waitUntil("link2 to be reached at its new port", within: .seconds(5)) { () throws(RigError) -> Bool in
                 try bed.rig.run(["ss", "-lunH", "sport = :5082"], in: bed.server).isEmpty
             }
             #expect(try up.result() == "sent 2400 missing 0 []")

@@ -80,6 +80,38 @@ import TunnelTestKit
         }
     }
 
+    /// Neither in the foreground nor as a command that goes into the background does the start wait for ever.
+    @Test(arguments: [["--foreground"], []])
+    func aDatabaseThatCannotBeUsedIsRefusedWithTheReason(mode: [String]) throws {
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("server")
+            let state = "\(rig.directory)/state"
+            let database = "\(state)/mlvpn.db"
+            try rig.run(["install", "-d", "-m", "700", "-o", "mlvpn-control", state])
+            for (prepare, reason) in [
+                ("echo nonsense that is no database > \(database)", "is damaged or no database"),
+                (
+                    """
+                    sqlite3 \(database) "CREATE TABLE grdb_migrations (identifier TEXT NOT NULL PRIMARY KEY);
+                    INSERT INTO grdb_migrations VALUES ('9999-later')"
+                    """, "was written by a later version"
+                ),
+                ("touch \(database) && chmod 400 \(database)", "no permission"),
+            ] {
+                try rig.run([
+                    "sh", "-c", "rm -f \(database)*; \(prepare); chown mlvpn-control \(database)",
+                ])
+                let process = try rig.start(
+                    [
+                        "\(try TunnelBed.programs)/mlvpnd", "--state-dir", state, "--run-dir", "\(rig.directory)/run",
+                    ] + mode, in: namespace)
+                #expect(try process.waitForExit(within: .seconds(30)) == .exited(1), "\(reason)")
+                #expect(process.output.contains(reason), "\(process.output)")
+                try waitUntil("the processes to be gone", within: .seconds(10)) { namespace.processes.isEmpty }
+            }
+        }
+    }
+
     @Test func onlyRootMayStartTheDaemon() throws {
         try NetworkRig.with { rig in
             let process = try rig.start([

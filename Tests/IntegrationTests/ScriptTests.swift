@@ -46,7 +46,70 @@ import TunnelTestKit
         }
     }
 
-    @Test func aScriptThatOthersCanChangeIsNotRun() throws {
+    /// The helper is killed while a script runs: what it has not told its successor does, one script at a time; and what
+    /// was told is taken back though no helper is there when the tunnel ends.
+    @Test func aKilledHelperCostsNoEvent() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let log = "\(bed.rig.directory)/events"
+            let go = "\(bed.rig.directory)/go"
+            let script = try bed.rig.file(
+                "slow-script",
+                """
+                #!/bin/sh
+                echo "begin $2" >> \(log)
+                [ "$2" = rtun_up ] && while [ ! -e \(go) ]; do sleep 0.05; done
+                echo "end $2" >> \(log)
+
+                """, mode: 0o700)
+            try bed.addTunnel("acme", wires: [1])
+            let client = try bed.startClient(
+                "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
+            func events() -> [String] {
+                (try? bed.rig.run(["cat", log]).split(separator: "\n").map(String.init)) ?? []
+            }
+            func helper() throws(RigError) -> pid_t {
+                try poll("the helper", within: .seconds(10)) {
+                    customer.processes.first { (try? bed.rig.run(["cat", "/proc/\($0)/comm"])) == "mlvpn-helper\n" }
+                }
+            }
+            try waitUntil("the script", within: .seconds(20)) { events() == ["begin rtun_up"] }
+            let first = try helper()
+            kill(first, SIGKILL)
+            try waitUntil("another helper", within: .seconds(10)) { () throws(RigError) in try helper() != first }
+            try bed.rig.run(["touch", go])
+            let up = ["begin rtun_up", "end rtun_up", "begin tuntap_up", "end tuntap_up"]
+            try waitUntil("the rest", within: .seconds(10)) { events() == up }
+            kill(try helper(), SIGKILL)
+            client.signal(SIGTERM)
+            #expect(try client.waitForExit(within: .seconds(15)) == .exited(0), "\(client.output)")
+            let down = ["begin rtun_down", "end rtun_down", "begin tuntap_down", "end tuntap_down"]
+            #expect(events() == up + down)
+        }
+    }
+
+    /// A script may leave something running that goes on to write.
+    @Test func whatAScriptLeavesRunningMayWrite() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let script = try bed.rig.file(
+                "leaving-script",
+                """
+                #!/bin/sh
+                [ "$2" = tuntap_up ] || exit 0
+                (for i in 1 2 3; do sleep 0.3; echo "still here $i"; done; echo "and done") &
+
+                """, mode: 0o700)
+            try bed.addTunnel("acme", wires: [1])
+            let client = try bed.startClient(
+                "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
+            try waitUntil("its last word", within: .seconds(20)) { client.output.contains("and done") }
+            #expect(client.output.contains("still here 3"))
+            client.stop()
+        }
+    }
+
+    @Test func aScriptThatOthersCanChangeIsNotRunUntilTheyCannot() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
             let mark = "\(bed.rig.directory)/was-run"
@@ -56,8 +119,14 @@ import TunnelTestKit
                 "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
             try bed.waitForLinks("acme", ["link1": "up"])
             try waitUntil("a word about the script", within: .seconds(10)) { client.output.contains(script) }
-            client.stop()
             #expect(try !bed.rig.succeeds(["test", "-e", mark]))
+            // What it has missed it is told once it may run.
+            try bed.rig.run(["chmod", "700", script])
+            client.signal(SIGHUP)
+            try waitUntil("the script to run", within: .seconds(10)) { () throws(RigError) in
+                try bed.rig.succeeds(["test", "-e", mark])
+            }
+            client.stop()
         }
     }
 }

@@ -54,6 +54,7 @@ struct NetlinkTests {
                 link.index, .init(isUp: true, mtu: 1300, group: 77, queueLength: 321), description: "set t0 up")
             let changed = try #require(try netlink.link(named: "t0"))
             #expect(changed.isUp && changed.mtu == 1300 && changed.group == 77)
+            #expect(try netlink.groups() == [0, 77])
             let text = try show("-d link show t0")
             #expect(text.contains("qlen 321"))
             _ = device.raw

@@ -52,7 +52,7 @@ struct MessageTests {
         tunnel.definition.routes.removeLast(50)
         let resume = HelperResume(
             previous: tunnel, hasDevice: true, sockets: names.map { BoundSocket(link: $0, isIPv6: true) },
-            linksUp: names)
+            linksUp: names, scripts: ToldScripts(links: names, device: true, running: 1 << 22))
         let configure = HelperRequest.configure(generation: 1, tunnel: tunnel, resume: resume)
         #expect(configure.encoded().count <= Channel.maximumMessage)
         while tunnel.sizeProblem == nil {

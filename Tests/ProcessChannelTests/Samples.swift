@@ -55,7 +55,8 @@ enum Samples {
             + [
                 .remove(id: -1), .ready(kept: []), .ready(kept: [3, -1]), .debug(id: 7, tokens: 5),
                 .capture(id: 7, link: try LinkName("adsl1"), limits: limits),
-                .capture(id: 7, link: nil, limits: limits),
+                .capture(id: 7, link: nil, limits: limits), .cannotStart(reason: "damaged"),
+                .signalled(number: 3),
             ]
     }
 
@@ -74,10 +75,11 @@ enum Samples {
         let tunnels = try tunnels()
         let link = try LinkName("adsl1")
         let resume = HelperResume(
-            previous: tunnels[1], hasDevice: true, sockets: [BoundSocket(link: link, isIPv6: true)], linksUp: [link])
+            previous: tunnels[1], hasDevice: true, sockets: [BoundSocket(link: link, isIPv6: true)], linksUp: [link],
+            scripts: ToldScripts(links: [link], device: true, running: 4711))
         return tunnels.map { .configure(generation: 1, tunnel: $0, resume: nil) }
             + [.configure(generation: 2, tunnel: tunnels[0], resume: resume)]
-            + LinkState.allCases.map { .linkState(link: link, state: $0) } + [.resolve(link: link), .stop]
+            + LinkState.allCases.map { .linkState(link: link, state: $0) } + [.resolve(link: link), .deviceLost, .stop]
     }
 
     static func helperNotices() throws -> [HelperNotice] {
@@ -88,6 +90,7 @@ enum Samples {
             .resolved(generation: 1, link: link, addresses: addresses),
             .resolved(generation: 1, link: link, addresses: []), .problem(link: link, text: "x"),
             .problem(link: nil, text: nil), .configured(generation: 9), .signalled(number: 1), .signalled(number: 15),
+            .scripts(ToldScripts()), .scripts(ToldScripts(links: [link], device: true, running: 2)),
         ]
     }
 
@@ -104,7 +107,10 @@ enum Samples {
     }
 
     static func engineNotices() -> [EngineNotice] {
-        [.ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2)]
+        [
+            .ready, .resolveAgain(slot: 3, linkSlot: 4), .undefined(slot: 3), .signalled(number: 2),
+            .cannotStart(reason: "refused"), .deviceLost(slot: 3), .logLost,
+        ]
             + LinkState.allCases.map { .linkState(slot: 3, linkSlot: 4, state: $0) }
     }
 

@@ -11,10 +11,12 @@ struct ProgramSyntaxTests {
             ProgramOption("user", or: ["-u", "-user"], value: "user", help: "A user."),
             ProgramOption("token", or: ["-D"], value: "token", help: "A token."),
             ProgramOption("verbose", or: ["-v"], help: "More."),
+            ProgramOption("version", help: "Which."),
         ])
 
     @Test(arguments: [
         ["-c", "x"], ["-cx"], ["--config", "x"], ["--config=x"], ["-vcx"], ["-c", "first", "-c", "x"],
+        ["--conf", "x"], ["--c=x"],
     ])
     func anOptionHasItsValueHoweverItIsWritten(_ arguments: [String]) throws {
         #expect(try syntax.parse(arguments).value("config") == "x")
@@ -35,11 +37,20 @@ struct ProgramSyntaxTests {
         (["-x"], "\"-x\" is no option"), (["-vx"], "\"-x\" is no option"), (["file"], "unexpected argument \"file\""),
         (["-"], "unexpected argument"), (["--"], "is no option"), (["--config"], "--config <file> has no value"),
         (["-c", "--verbose"], "-c <file> has no value"), (["--verbose=2"], "--verbose takes no value"),
-        ([""], "unexpected argument"),
+        ([""], "unexpected argument"), (["--ver"], "may be any of --verbose, --version"),
     ])
     func whatIsNotUnderstoodIsNamed(_ arguments: [String], _ reason: String) {
         let misuse = #expect(throws: ProgramSyntax.Misuse.self) { _ = try syntax.parse(arguments) }
         #expect(misuse?.description.contains(reason) == true, "\(misuse?.description ?? "")")
+    }
+
+    @Test func operandsAreKeptWhereTheyAreTaken() throws {
+        let lenient = ProgramSyntax(
+            name: "program", abstract: "", discussion: "", options: syntax.options, takesOperands: true)
+        let options = try lenient.parse(["one", "-v", "", "-", "--", "-c", "--"])
+        #expect(options.operands == ["one", "", "-", "-c", "--"])
+        #expect(options.has("verbose") && !options.has("config"))
+        #expect(throws: ProgramSyntax.Misuse.self) { _ = try lenient.parse(["--frob"]) }
     }
 
     @Test func helpShowsEveryOptionWithin80Columns() {

@@ -73,6 +73,13 @@ import TunnelTestKit
             }
         }
 
+        /// Processor time, in hundredths of a second (proc(5)).
+        func ticks(of pid: pid_t) throws(RigError) -> Int {
+            let text = try rig.run(["cat", "/proc/\(pid)/stat"])
+            let fields = text.split(separator: ")").last?.split(separator: " ") ?? []
+            return fields.count > 12 ? (Int(fields[11]) ?? 0) + (Int(fields[12]) ?? 0) : 0
+        }
+
         func field(_ name: String, of pid: pid_t) throws -> String {
             let status = try rig.run(["cat", "/proc/\(pid)/status"])
             let line = try #require(status.split(separator: "\n").first { $0.hasPrefix(name + ":") })
@@ -125,6 +132,51 @@ import TunnelTestKit
         }
     }
 
+    /// What reads the log may end, or stop reading; the tunnel goes on.
+    @Test(arguments: [
+        "head -n 1", "python3 -c 'import fcntl, os; fcntl.fcntl(0, 1031, 4096); os.kill(os.getpid(), 19)'",
+    ])
+    func aLogThatNobodyReadsStopsNothing(reader: String) throws {
+        // The engine traces every datagram that it sends, to a port where nobody listens.
+        let text = configuration.replacing("\"server\"", with: "\"client\"").replacing(
+            "[adsl1]", with: "[adsl1]\nremotehost = \"127.0.0.1\"\nremoteport = 6001"
+        ).replacing("[wifi]", with: "[wifi]\nremotehost = \"127.0.0.1\"\nremoteport = 6002")
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            try rig.ip(namespace, "link", "set", "lo", "up")
+            let path = try rig.file("home.conf", text)
+            let program = "\(try BuiltProgram.path("mlvpn")) -c \(path) -u nobody --debug -vvv -Dprotocol -Dnet -Drtt"
+            let shell = try rig.start(["sh", "-c", "\(program) 2>&1 | \(reader)"], in: namespace)
+            func pid(_ name: String) throws(RigError) -> pid_t {
+                try poll(name, within: .seconds(20)) {
+                    namespace.processes.first { (try? rig.run(["cat", "/proc/\($0)/comm"])) == name + "\n" }
+                }
+            }
+            let engine = try pid("mlvpn-engine")
+            let supervisor = try pid("mlvpn")
+            for round in 1...20 {
+                _ = try rig.file("home.conf", text.replacing("10.77.0.1", with: "10.77.\(round).1"))
+                kill(supervisor, SIGHUP)
+                try waitUntil("the new address", within: .seconds(20)) { () throws(RigError) in
+                    try rig.run(["ip", "address"], in: namespace).contains("10.77.\(round).1/30")
+                }
+            }
+            func sent() throws(RigError) -> Int {
+                let counters = try rig.run(["cat", "/proc/net/snmp"], in: namespace)
+                let udp = counters.split(separator: "\n").last { $0.hasPrefix("Udp: ") } ?? ""
+                return udp.split(separator: " ").dropFirst(4).first.flatMap { Int($0) } ?? 0
+            }
+            let before = try sent()
+            try waitUntil("three more datagrams", within: .seconds(30)) { () throws(RigError) in
+                try sent() >= before + 3
+            }
+            #expect(try pid("mlvpn-engine") == engine)
+            kill(supervisor, SIGTERM)
+            try waitUntil("the end", within: .seconds(20)) { !namespace.processes.contains(supervisor) }
+            shell.signalGroup(SIGKILL)
+        }
+    }
+
     @Test func aDeadEngineIsReplacedAndTheDeviceStays() throws {
         try withInstance { instance in
             let index = try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace)
@@ -134,6 +186,31 @@ import TunnelTestKit
             try instance.waitForLog("engine ready", count: 2)
             #expect(try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace) == index)
             #expect(try instance.show("address").contains("10.77.0.1/30"))
+        }
+    }
+
+    @Test func aDeviceThatSomeoneDeletesIsMadeAgain() throws {
+        try withInstance { instance in
+            for round in 1...2 {
+                let index = try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace)
+                try instance.rig.ip(instance.namespace, "link", "del", "mlt0")
+                try waitUntil("the device", within: .seconds(20)) { () throws(RigError) in
+                    let addresses = try instance.rig.run(["ip", "address"], in: instance.namespace)
+                    return addresses.contains("10.77.0.1/30")
+                }
+                #expect(try instance.rig.run(["cat", "/sys/class/net/mlt0/ifindex"], in: instance.namespace) != index)
+                let routes = try instance.rig.run(["ip", "route"], in: instance.namespace)
+                #expect(routes.contains("10.78.0.0/24 dev mlt0"))
+                try instance.waitForLog("was deleted by someone else", count: round)
+            }
+            // The engine has it: it sleeps, and serves it.
+            let engine = try instance.onlyPid("mlvpn-engine")
+            try waitUntil("an engine at rest", within: .seconds(20)) { () throws(RigError) in
+                let before = try instance.ticks(of: engine)
+                try instance.rig.run(["sleep", "1"])
+                return try instance.ticks(of: engine) - before < 10
+            }
+            #expect(instance.pids("mlvpn-engine") == [engine])
         }
     }
 
@@ -190,9 +267,13 @@ import TunnelTestKit
         }
     }
 
-    @Test(arguments: ["mlvpn", "mlvpn-helper", "mlvpn-engine"])
+    @Test(arguments: ["mlvpn", "mlvpn-helper", "mlvpn-engine", "mlvpn-control"])
     func hangUpToAnyProcessReadsTheFileAgainAndTermEndsAll(name: String) throws {
-        try withInstance { instance in
+        let configuration = configuration.replacing(
+            "mtu = 1400", with: "control_bind_host = \"127.0.0.1\"\ncontrol_bind_port = 1040")
+        try NetworkRig.with { rig in
+            let instance = try Instance(rig, configuration)
+            try waitUntil("every process", within: .seconds(20)) { instance.pids("mlvpn-control").count == 1 }
             try instance.write(
                 configuration.replacing("10.77.0.1", with: "10.77.0.5").replacing(
                     "bindport = 5081", with: "bindport = 5082"))
@@ -209,6 +290,23 @@ import TunnelTestKit
             #expect(try instance.process.waitForExit(within: .seconds(20)) == .exited(0))
             #expect(instance.namespace.processes.isEmpty)
             #expect(try !instance.rig.succeeds(["ip", "link", "show", "mlt0"], in: instance.namespace))
+        }
+    }
+
+    /// Ctrl-C reaches every process at once, and is one signal all the same: the scripts that undo are run.
+    @Test func aSignalToAllProcessesStopsInOrder() throws {
+        try NetworkRig.with { rig in
+            let instance = try Instance(rig, configuration)
+            let helper = try instance.onlyPid("mlvpn-helper")
+            let engine = try instance.onlyPid("mlvpn-engine")
+            for _ in 0..<2 {
+                kill(helper, SIGINT)
+                kill(engine, SIGINT)
+            }
+            instance.process.signalGroup(SIGINT)
+            #expect(try instance.process.waitForExit(within: .seconds(20)) == .exited(0))
+            #expect(!instance.process.output.contains("at once"), "\(instance.process.output)")
+            #expect(instance.process.output.contains("SIGINT: stopping"))
         }
     }
 
@@ -248,9 +346,47 @@ import TunnelTestKit
             let path = try rig.file("home.conf", configuration)
             let user = #expect(throws: RigError.self) { try rig.run([program, "-c", path, "-u", "no-such-user"]) }
             #expect(user?.description.contains("useradd") == true)
-            let token = #expect(throws: RigError.self) { try rig.run([program, "-c", path, "-Dnonsense"]) }
-            #expect(token?.description.contains("protocol") == true)
             #expect(try rig.run([program, "-V"]).hasPrefix("mlvpn version "))
+        }
+    }
+
+    @Test func aPersistentDeviceIsUsedAndLeftBehind() throws {
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            try rig.run(["ip", "tuntap", "add", "mlt0", "mode", "tun"], in: namespace)
+            let path = try rig.file("home.conf", configuration)
+            let process = try rig.start(
+                [try BuiltProgram.path("mlvpn"), "-c", path, "-u", "nobody", "--debug"], in: namespace)
+            try waitUntil("the address", within: .seconds(20)) { () throws(RigError) in
+                try rig.run(["ip", "address"], in: namespace).contains("10.77.0.1/30")
+            }
+            try waitUntil("the engine", within: .seconds(20)) { process.output.contains("supervisor: ready") }
+            process.stop()
+            #expect(process.exitStatus == .exited(0))
+            #expect(try rig.succeeds(["ip", "link", "show", "mlt0"], in: namespace))
+        }
+    }
+
+    @Test func whereStockGoesOnAWarningIsAll() throws {
+        try NetworkRig.with { rig in
+            let namespace = try rig.namespace("a")
+            let path = try rig.file("home.conf", configuration)
+            let process = try rig.start(
+                [
+                    try BuiltProgram.path("mlvpn"), "--conf", path, "-u", "root", "--yes", "-Dnonsense", "-n",
+                    "_Home Office", "stray",
+                ], in: namespace)
+            try waitUntil("the engine", within: .seconds(20)) { process.output.contains("supervisor: ready") }
+            for text in [
+                "nobody takes the place of \"root\"", "\"nonsense\" is no token", "is l_Home_Office here",
+                "argument \"stray\"",
+            ] {
+                #expect(process.output.contains(text), "\(process.output)")
+            }
+            let titles = try namespace.processes.map { try rig.run(["cat", "/proc/\($0)/cmdline"]) }
+            #expect(titles.contains { $0.hasPrefix("mlvpn: l_Home_Office [priv]") }, "\(titles)")
+            process.stop()
+            #expect(process.exitStatus == .exited(0))
         }
     }
 

@@ -75,9 +75,9 @@ enum {
     CLINUX_TUN_USO6 = 0x40,
 };
 
-/// A new device of exactly this name: the descriptor (nonblocking, close-on-exec), or -errno; -EBUSY when a device of
-/// that name exists.
-int clinux_tun_create(const char *name, int is_tap, int has_virtio_header);
+/// A device of exactly this name: the descriptor (nonblocking, close-on-exec), or -errno. With `is_new` -EBUSY when a
+/// device of that name exists, else only when someone has it open.
+int clinux_tun_open(const char *name, int is_tap, int has_virtio_header, int is_new);
 int clinux_tun_set_virtio_header_size(int fd, int size);
 int clinux_tun_set_offload(int fd, unsigned int bits);
 
