@@ -583,10 +583,9 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     @usableFromInline
     mutating func takeEcho(now: Int64) -> UInt16 {
         guard peerTimestamp != DatagramHeader.noTimestamp else { return DatagramHeader.noTimestamp }
-        // A turn that received and now sends may have begun before.
-        let held = max(0, now - peerTimestampAt)
+        let held = now - peerTimestampAt
         let echo = peerTimestamp &+ UInt16(truncatingIfNeeded: held / millisecond)
         peerTimestamp = DatagramHeader.noTimestamp
-        return held < second ? echo : DatagramHeader.noTimestamp
+        return held >= 0 && held < second ? echo : DatagramHeader.noTimestamp
     }
 }
