@@ -1,12 +1,14 @@
 // swift-tools-version:6.2
 import PackageDescription
 
-/// Every target of ours: Swift 6 mode, warnings are errors.
+/// Every target of ours: Swift 6 mode, warnings are errors, those in C as well.
 let settings: [SwiftSetting] = [
     .treatAllWarnings(as: .error),
     .enableUpcomingFeature("ExistentialAny"),
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
+
+let cSettings: [CSetting] = [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]
 
 let package = Package(
     name: "mlvpn-concentrator",
@@ -38,7 +40,7 @@ let package = Package(
     ],
     targets: [
         // What Swift cannot import, and system libraries.
-        .target(name: "CLinux"),
+        .target(name: "CLinux", cSettings: cSettings),
         .systemLibrary(name: "CSodium", pkgConfig: "libsodium", providers: [.apt(["libsodium-dev"])]),
         .systemLibrary(name: "CPcap", pkgConfig: "libpcap", providers: [.apt(["libpcap-dev"])]),
 
@@ -139,7 +141,7 @@ let package = Package(
             ], swiftSettings: settings),
 
         // Tests.
-        .target(name: "CTestKit"),
+        .target(name: "CTestKit", cSettings: cSettings),
         .target(
             name: "TunnelTestKit", dependencies: ["CTestKit", "TunnelCore", "TunnelWire"], swiftSettings: settings),
         .executableTarget(name: "link-emulator", dependencies: ["TunnelTestKit"], swiftSettings: settings),

@@ -27,8 +27,13 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ], swiftSettings: settings),
         // Counts what the program allocates, by standing in for the C library's allocator.
-        .target(name: "CAllocations"),
-        .executableTarget(name: "netns-throughput", dependencies: programDependencies, swiftSettings: settings),
+        .target(
+            name: "CAllocations",
+            cSettings: [.enableWarning("all"), .enableWarning("extra"), .treatAllWarnings(as: .error)]),
+        .executableTarget(
+            name: "netns-throughput",
+            dependencies: programDependencies + [.product(name: "DataPlane", package: "mlvpn-concentrator")],
+            swiftSettings: settings),
         .executableTarget(name: "bonding", dependencies: programDependencies, swiftSettings: settings),
         // Customers of the stock protocol, simulated.
         .target(

@@ -41,23 +41,35 @@ import TunnelTestKit
             let customer = try bed.customer("customer", wires: [1])
             let state = bed.daemon.stateDirectory
             bed.daemon.stop()
-            // The same state on a file system of 3 MB; it goes with the namespace of mounts of this shell.
+            // The same state on a file system of 3 MB. `ip netns exec` gives each command mounts of its own: this one is
+            // the daemon's alone and goes with it, whatever ends it.
             let copy = "\(bed.rig.directory)/small"
-            try bed.rig.run([
-                "sh", "-c",
-                "mkdir \(copy) && mount -t tmpfs -o size=3m,mode=755 tmpfs \(copy) && cp -a \(state)/. \(copy)/ && chown --reference=\(state) \(copy)",
-            ])
-            defer { _ = try? bed.rig.run(["umount", "-l", copy]) }
+            let programs = "\(bed.rig.directory)/programs"
+            try bed.rig.run(["mkdir", copy, programs])
+            try bed.rig.run(["ln", "-s", "\(try TunnelBed.programs)/mlvpn-admin", programs])
+            _ = try bed.rig.file(
+                "programs/mlvpnd",
+                """
+                #!/bin/sh -e
+                mount -t tmpfs -o size=3m,mode=755 tmpfs \(copy)
+                cp -a \(state)/. \(copy)/
+                chown --reference=\(state) \(copy)
+                exec \(try TunnelBed.programs)/mlvpnd "$@"
+
+                """, mode: 0o700)
             let daemon = try Daemon(
-                in: bed.rig, bed.server, programs: try TunnelBed.programs, name: "full",
-                flags: ["--state-dir", copy])
+                in: bed.rig, bed.server, programs: programs, name: "full", flags: ["--state-dir", copy])
+            func inside(_ command: String) throws {
+                try bed.rig.run(["nsenter", "--target", "\(daemon.process.pid)", "--mount", "sh", "-c", command])
+            }
+            #expect(try !bed.rig.run(["cat", "/proc/mounts"]).contains(copy))
             let password = try bed.rig.file("password", TunnelBed.password)
             try daemon.admin(
                 "add-tunnel", "acme", "--password-file", password, "--ip4", "10.78.0.1/24", "--link",
                 "link1,bind=\(TunnelBed.serverWire(1)):5081")
             _ = try bed.startClient("acme", in: customer, wires: [1])
             try bed.waitForPing("10.78.0.1", from: customer)
-            try bed.rig.run(["sh", "-c", "cat /dev/zero > \(copy)/ballast 2>/dev/null || true"])
+            try inside("cat /dev/zero > \(copy)/ballast 2>/dev/null || true")
             var refused: (code: RunningProcess.ExitStatus, text: String)?
             for number in 0..<200 where refused == nil {
                 let process = try bed.rig.start(
@@ -70,7 +82,7 @@ import TunnelTestKit
             #expect(refused?.code == .exited(1))
             #expect(refused?.text.contains("no space left") == true, "\(refused?.text ?? "never full")")
             try bed.waitForPing("10.78.0.1", from: customer)
-            try bed.rig.run(["rm", "\(copy)/ballast"])
+            try inside("rm \(copy)/ballast")
             try daemon.admin("set-tunnel", "acme", "--timeout", "9")
             try daemon.admin("check")
             daemon.stop()

@@ -6,9 +6,9 @@ import TunnelTestKit
 @Suite(.serialized) struct SchedulerTests {
     private static let redundant = ["--scheduler", "redundant"]
 
-    /// How many datagrams of a size or more pass a wire while something runs.
+    /// How many datagrams that match a filter pass each wire while something runs, once there are as many as expected.
     private func count(
-        _ bed: TunnelBed, wires: [Int], filter: String, while body: () throws -> Void
+        _ bed: TunnelBed, wires: [Int], filter: String, expected: [Int], while body: () throws -> Void
     ) throws -> [Int] {
         let captures = try wires.map { wire in
             let capture = try bed.rig.start(
@@ -17,11 +17,10 @@ import TunnelTestKit
             return capture
         }
         try body()
-        usleep(500_000)
-        return captures.map { capture in
-            capture.stop()
-            return capture.output.matches(of: /UDP, length/).count
-        }
+        func counts() -> [Int] { captures.map { $0.output.matches(of: /UDP, length/).count } }
+        try waitUntil("\(expected) datagrams", within: .seconds(10)) { zip(counts(), expected).allSatisfy { $0 >= $1 } }
+        for capture in captures { capture.stop() }
+        return counts()
     }
 
     @Test func everyPacketGoesOverEveryLinkAndArrivesOnce() throws {
@@ -49,7 +48,8 @@ import TunnelTestKit
             try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
             try bed.waitForPing("10.78.0.1", from: customer)
             let counts = try count(
-                bed, wires: [1, 2], filter: "udp and src port 5081 or src port 5082 and greater 900"
+                bed, wires: [1, 2], filter: "udp and (src port 5081 or src port 5082) and greater 900",
+                expected: [50, 50]
             ) {
                 let output = try bed.rig.run(
                     ["ping", "-c50", "-i0.02", "-W2", "-s", "1000", "10.78.0.2"], in: bed.server)
@@ -66,7 +66,7 @@ import TunnelTestKit
             _ = try bed.startClient("acme", in: customer, wires: [1, 2], general: "scheduler = \"failover\"")
             try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
             try bed.waitForPing("10.78.0.1", from: customer)
-            let counts = try count(bed, wires: [1, 2], filter: "udp and greater 900") {
+            let counts = try count(bed, wires: [1, 2], filter: "udp and greater 900", expected: [100, 0]) {
                 try bed.rig.run(["ping", "-q", "-c50", "-i0.02", "-W2", "-s", "1000", "10.78.0.1"], in: customer)
             }
             #expect(counts[0] >= 100 && counts[1] == 0, "\(counts)")

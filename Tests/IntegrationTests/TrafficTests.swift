@@ -12,6 +12,10 @@ import TunnelTestKit
         ("wrr", "scheduler = wrr", ["--scheduler", "wrr"]),
         ("redundant", "scheduler = redundant", ["--scheduler", "redundant"]),
         ("failover", "scheduler = failover", ["--scheduler", "failover"]),
+        (
+            "no offloads", "offload_device = 0\noffload_udp_segment = 0\noffload_udp_gro = 0",
+            ["--no-device-offload", "--no-udp-segment", "--no-udp-gro"]
+        ),
     ])
     func bothLinksComeUpAndFilesPassBothWays(kind: String, general: String, flags: [String]) throws {
         try TunnelBed.with { bed in
@@ -22,6 +26,10 @@ import TunnelTestKit
             try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
             try bed.waitForPing("10.78.0.1", from: customer)
             try bed.waitForPing("fd78::1", from: customer)
+            let offloads = try bed.daemon.admin("status", "acme")
+            #expect(
+                offloads.contains("offloads: device none, link1 none, link2 none") == (kind == "no offloads"),
+                "\(offloads)")
             try bed.rig.run(["ping", "-q", "-c3", "-i0.05", "-W2", "10.78.0.2"], in: bed.server)
             try bed.rig.run(["ping", "-q", "-c3", "-i0.05", "-W2", "-s", "1350", "10.78.0.1"], in: customer)
             try Transfer.check(bed, from: bed.server, address: "10.78.0.1", to: customer)

@@ -8,9 +8,10 @@ public struct Presentation {
     public var preface: [String]
     public var tables: [TextTable]
     public var notes: [String]
-    public var chart: BarChart?
+    /// For `--plot`.
+    public var chart: BarChart
 
-    public init(preface: [String] = [], tables: [TextTable], notes: [String] = [], chart: BarChart? = nil) {
+    public init(preface: [String] = [], tables: [TextTable], notes: [String] = [], chart: BarChart) {
         self.preface = preface
         self.tables = tables
         self.notes = notes
@@ -46,9 +47,9 @@ public struct OutputOptions: ParsableArguments {
 
     /// - Parameter report: for `--json`.
     public func show(_ presentation: Presentation, report: some Encodable) throws {
-        if let plot, let chart = presentation.chart {
+        if let plot {
             do {
-                try Data(chart.svg.utf8).write(to: URL(fileURLWithPath: plot))
+                try Data(presentation.chart.svg.utf8).write(to: URL(fileURLWithPath: plot))
             } catch {
                 throw ValidationError("--plot: cannot write \(plot): \(error.localizedDescription)")
             }

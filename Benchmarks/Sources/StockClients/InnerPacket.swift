@@ -25,9 +25,12 @@ public enum InnerPacket {
         base.storeBytes(of: value.bigEndian, toByteOffset: offset, as: UInt16.self)
     }
 
-    /// An echo request; what follows the ICMP header is zero.
+    /// An echo request; what follows the ICMP header and the time stamp is zero.
+    ///
+    /// - Parameter stamp: comes back in the reply, see ``echoStamp(_:)``.
     public static func makeEcho(
-        _ packet: UnsafeMutableRawBufferPointer, from: UInt32, to: UInt32, id: UInt16, sequence: UInt16
+        _ packet: UnsafeMutableRawBufferPointer, from: UInt32, to: UInt32, id: UInt16, sequence: UInt16,
+        stamp: Int64 = 0
     ) {
         guard let base = packet.baseAddress else { return }
         memset(base, 0, packet.count)
@@ -35,6 +38,7 @@ public enum InnerPacket {
         store(0x0800, base, 20)
         store(id, base, 24)
         store(sequence, base, 26)
+        if packet.count >= 36 { base.storeBytes(of: stamp, toByteOffset: 28, as: Int64.self) }
         var sum = InternetChecksum()
         sum.add(base + 20, count: packet.count - 20)
         base.storeBytes(of: sum.complement, toByteOffset: 22, as: UInt16.self)
@@ -42,6 +46,11 @@ public enum InnerPacket {
 
     public static func isEchoReply(_ packet: UnsafeRawBufferPointer) -> Bool {
         packet.count > 20 && packet[9] == 1 && packet[20] == 0
+    }
+
+    /// What ``makeEcho(_:from:to:id:sequence:stamp:)`` was given, of a reply.
+    public static func echoStamp(_ packet: UnsafeRawBufferPointer) -> Int64 {
+        packet.count >= 36 ? packet.loadUnaligned(fromByteOffset: 28, as: Int64.self) : 0
     }
 
     /// Puts headers before a UDP payload that is there already; without a checksum, as IPv4 allows.

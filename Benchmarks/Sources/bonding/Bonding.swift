@@ -8,7 +8,7 @@ struct Bonding: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bonding",
         abstract: "What a bond of emulated lines carries, beside each line alone, and how it stands their failures.",
-        subcommands: [Mixes.self, Failover.self, Search.self, Emulate.self], defaultSubcommand: Mixes.self)
+        subcommands: [Mixes.self, Delay.self, Failover.self, Search.self, Emulate.self], defaultSubcommand: Mixes.self)
 }
 
 /// The emulator, as the other commands start it.

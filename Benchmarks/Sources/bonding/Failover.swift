@@ -34,17 +34,20 @@ struct Failover: ParsableCommand {
     func run() throws {
         interruptible()
         var rows: [[String]] = []
+        var chart = BarChart(
+            title: "A silent blackhole of one of two lines", unit: "ms", series: ["longest gap", "at return"])
         var table = TextTable(["cut", "gap ms", "lost", "TCP back s", "gap at return ms", "lost at return"])
         for cut in try selectedCuts() {
             for round in 1...repeats {
-                let result = try measure(cut.direction)
+                let (cutGap, mendedGap, result) = try measure(cut.direction)
+                chart.groups.append(.init("\(cut.name) \(round)", [cutGap, mendedGap]))
                 progress("\(round)/\(repeats) \(cut.name): \(result)")
                 table.add([cut.name] + result)
                 rows.append([cut.name] + result)
             }
         }
-        let note = "gap: the longest time between two answers; ends: \(ends.ends.rawValue)"
-        try output.show(Presentation(tables: [table], notes: [note]), report: rows)
+        let note = "gap: the longest time without an answer; ends: \(ends.ends.rawValue)"
+        try output.show(Presentation(tables: [table], notes: [note], chart: chart), report: rows)
     }
 
     private func selectedCuts() throws -> [(name: String, direction: PathDirection)] {
@@ -58,7 +61,7 @@ struct Failover: ParsableCommand {
         }
     }
 
-    private func measure(_ direction: PathDirection) throws -> [String] {
+    private func measure(_ direction: PathDirection) throws -> (cutGap: Double, mendedGap: Double, row: [String]) {
         try NetworkRig.with { rig in
             var emulated: [EmulatedLink] = []
             let site = try Site(in: rig, name: "failover", links: 2) { number, server, client in
@@ -82,10 +85,13 @@ struct Failover: ParsableCommand {
             let cut = record.disturbance(from: cutAt - 1, to: mendedAt)
             let mended = record.disturbance(from: mendedAt, to: mendedAt + Double(phases.after) - 1)
             let back = record.timeToReach(0.8 * 50 * 0.916, after: cutAt)
-            return [
-                cut.gapMilliseconds.text(0), "\(cut.lost)", back.map { $0.text(1) } ?? "never",
-                mended.gapMilliseconds.text(0), "\(mended.lost)",
-            ]
+            return (
+                cut.gapMilliseconds, mended.gapMilliseconds,
+                [
+                    cut.gapMilliseconds.text(0), "\(cut.lost)", back.map { $0.text(1) } ?? "never",
+                    mended.gapMilliseconds.text(0), "\(mended.lost)",
+                ]
+            )
         }
     }
 }
@@ -123,16 +129,20 @@ private struct Traffic {
             throw RigError.commandFailed(command: "iperf3", status: status, output: iperf.output)
         }
         _ = try ping.waitForExit(within: .seconds(60))
-        return try TrafficRecord(ping: ping.output, iperf: iperf.output, startDate: startDate)
+        return try TrafficRecord(
+            ping: ping.output, sent: seconds * 100, iperf: iperf.output, startDate: startDate)
     }
 }
 
 /// What the ping and the stream saw; times are seconds since the start.
 private struct TrafficRecord {
     private var answers: [(sequence: Int, time: Double)] = []
+    /// The number of the last request.
+    private let sent: Int
     private var intervals: [(end: Double, megabits: Double)] = []
 
-    init(ping: String, iperf: String, startDate: Double) throws {
+    init(ping: String, sent: Int, iperf: String, startDate: Double) throws {
+        self.sent = sent
         // [1700000000.123456] 64 bytes from 10.78.0.1: icmp_seq=17 ttl=64 time=20.3 ms
         for line in ping.split(separator: "\n") where line.contains("icmp_seq=") && !line.contains("DUP!") {
             let stamp = line.dropFirst().prefix { $0 != "]" }
@@ -146,13 +156,16 @@ private struct TrafficRecord {
         }
     }
 
-    /// The longest time between two answers that followed each other, and the packets without answer, in a span of time.
+    /// The longest time without an answer within a span of time, and the requests of that span that never had one.
+    ///
+    /// What is missing at the end of the span counts as well: answers may have stopped for good.
     func disturbance(from: Double, to: Double) -> (gapMilliseconds: Double, lost: Int) {
-        let inside = answers.filter { (from...to).contains($0.time) }
-        let gaps = zip(inside, inside.dropFirst()).map { $1.time - $0.time }
-        let sequences = Set(inside.map(\.sequence))
-        guard let first = sequences.min(), let last = sequences.max() else { return (.nan, 0) }
-        return ((gaps.max() ?? .nan) * 1000, last - first + 1 - sequences.count)
+        let times = [from] + answers.map(\.time).filter { (from...to).contains($0) }.sorted() + [to]
+        let gap = zip(times, times.dropFirst()).map { $1 - $0 }.max() ?? 0
+        let first = (answers.filter { $0.time < from }.map(\.sequence).max() ?? 0) + 1
+        let next = answers.filter { $0.time > to }.map(\.sequence).min() ?? sent + 1
+        let answered = Set(answers.map(\.sequence))
+        return (gap * 1000, first < next ? (first..<next).count { !answered.contains($0) } : 0)
     }
 
     /// Seconds from a time to the end of the first half second in which the stream was at a rate or above.

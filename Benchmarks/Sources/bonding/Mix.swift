@@ -1,3 +1,4 @@
+import ArgumentParser
 import BenchmarkKit
 import TunnelTestKit
 
@@ -39,6 +40,16 @@ struct Mix {
         case sum
         /// The most that it carries over one line alone.
         case best
+    }
+
+    /// Those of a list with commas.
+    static func named(_ list: String) throws -> [Mix] {
+        try list.split(separator: ",").map { name in
+            guard let mix = all.first(where: { $0.name == name }) else {
+                throw ValidationError("--mixes: '\(name)' is none of \(all.map(\.name).joined(separator: ", ")).")
+            }
+            return mix
+        }
     }
 
     static let all = [

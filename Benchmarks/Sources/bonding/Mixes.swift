@@ -147,14 +147,7 @@ struct Mixes: ParsableCommand {
         }
     }
 
-    private func selectedMixes() throws -> [Mix] {
-        try mixes.split(separator: ",").map { name in
-            guard let mix = Mix.all.first(where: { $0.name == name }) else {
-                throw ValidationError("--mixes: '\(name)' is none of \(Mix.all.map(\.name).joined(separator: ", ")).")
-            }
-            return mix
-        }
-    }
+    private func selectedMixes() throws -> [Mix] { try Mix.named(mixes) }
 }
 
 struct Workload: Hashable, Encodable {

@@ -2,26 +2,52 @@ import BenchmarkKit
 import Foundation
 import TunnelTestKit
 
-/// What iperf3 does in one measurement.
+/// What is sent through a tunnel in one measurement.
 struct Workload {
+    enum Kind {
+        case tcp
+        case udp
+        /// Small datagrams at a fixed rate, in these directions.
+        case calls(up: Bool, down: Bool)
+    }
+
     var name: String
-    var flags: [String]
-    var isUDP = false
+    var kind = Kind.tcp
+    /// For iperf3.
+    var flags: [String] = []
+
+    var isCalls: Bool {
+        if case .calls = kind { true } else { false }
+    }
 
     static let all = [
-        Workload(name: "tcp1-up", flags: []),
+        Workload(name: "tcp1-up"),
         Workload(name: "tcp1-down", flags: ["-R"]),
         Workload(name: "tcp4-up", flags: ["-P", "4"]),
         Workload(name: "tcp4-down", flags: ["-P", "4", "-R"]),
-        Workload(name: "udp-up", flags: [], isUDP: true),
-        Workload(name: "udp-down", flags: ["-R"], isUDP: true),
+        Workload(name: "udp-up", kind: .udp),
+        Workload(name: "udp-down", kind: .udp, flags: ["-R"]),
+        Workload(name: "calls-up", kind: .calls(up: true, down: false)),
+        Workload(name: "calls-down", kind: .calls(up: false, down: true)),
+        Workload(name: "calls-both", kind: .calls(up: true, down: true)),
     ]
+}
+
+/// How hard and how long.
+struct Load {
+    var seconds: Int
+    var udpRate: String
+    /// Packets per second and direction.
+    var callRate: Int
+    /// Bytes of a packet with its headers.
+    var callSize: Int
 }
 
 /// One program's tunnel, with an iperf3 server at its server's end.
 struct Lane {
     let peer: any Peer
     private let site: Site
+    private static let callPort = 7001
 
     init(_ peer: any Peer, in rig: NetworkRig, links: Int) throws {
         self.peer = peer
@@ -31,14 +57,24 @@ struct Lane {
         try waitUntil("iperf3", within: .seconds(10)) { server.output.contains("listening") }
     }
 
-    func measure(_ workload: Workload, seconds: Int, udpRate: String) throws -> Sample {
-        var command = ["iperf3", "-c", site.serverAddress, "-t", "\(seconds)", "-J"] + workload.flags
-        if workload.isUDP {
+    var mtu: Int { site.mtu }
+
+    /// Bytes in a full packet of the tunnel: without 20 of IPv4 and 8 of UDP, or 20 of TCP and 12 of its timestamps.
+    func payload(of workload: Workload) -> Int {
+        if case .udp = workload.kind { mtu - 28 } else { mtu - 52 }
+    }
+
+    func measure(_ workload: Workload, _ load: Load) throws -> Sample {
+        var command = ["iperf3", "-c", site.serverAddress, "-t", "\(load.seconds)", "-J"] + workload.flags
+        switch workload.kind {
+        case .tcp: break
+        case .udp:
             // The largest datagram that fits into one packet of the tunnel: 20 bytes of IPv4 and 8 of UDP.
-            command += ["-u", "-b", udpRate, "-l", "\(site.mtu - 28)"]
+            command += ["-u", "-b", load.udpRate, "-l", "\(site.mtu - 28)"]
+        case .calls(let up, let down): return try measureCalls(workload, load, up: up, down: down)
         }
         let before = ProcessCost(of: site.server)
-        let output = try site.rig.run(command, in: site.client, within: .seconds(seconds + 30))
+        let output = try site.rig.run(command, in: site.client, within: .seconds(load.seconds + 30))
         let after = ProcessCost(of: site.server)
         let iperf = try Iperf(json: output)
         return Sample(
@@ -46,10 +82,68 @@ struct Lane {
             cpuSecondsPerGigabit: (after.cpuSeconds - before.cpuSeconds) / (iperf.receivedBytes * 8 / 1e9),
             megabytes: after.memory / 1e6, retransmits: iperf.retransmits, lostPercent: iperf.lostPercent)
     }
+
+    private func measureCalls(_ workload: Workload, _ load: Load, up: Bool, down: Bool) throws -> Sample {
+        let program = try BuiltProgram.path("netns-throughput")
+        let ends = [
+            up ? (from: site.client, to: site.server, address: site.serverAddress) : nil,
+            down ? (from: site.server, to: site.client, address: site.clientAddress) : nil,
+        ].compactMap(\.self)
+        let sinks = try ends.map { end in
+            let sink = try site.rig.start(
+                [program, "datagram-sink", "--bind", end.address, "--port", "\(Lane.callPort)"], in: end.to)
+            try waitUntil("the sink", within: .seconds(10)) { sink.output.contains("ready") }
+            return sink
+        }
+        // Named as the kernel cuts it.
+        let excluded: Set = ["iperf3", String("netns-throughput".prefix(15))]
+        let before = ProcessCost(of: site.server, without: excluded)
+        let sources = try ends.map { end in
+            // A sender that waits for a processor would send bursts that no call does.
+            try site.rig.start(
+                [
+                    "nice", "-n", "-10", program, "datagram-source", "--to", end.address, "--port", "\(Lane.callPort)",
+                    "--rate", "\(load.callRate)", "--size", "\(load.callSize - 28)", "--seconds", "\(load.seconds)",
+                ], in: end.from)
+        }
+        func number(_ word: String, _ process: RunningProcess) throws -> Int {
+            _ = try process.waitForExit(within: .seconds(load.seconds + 40))
+            let words = process.output.split(whereSeparator: \.isWhitespace)
+            guard let place = words.firstIndex(of: word[...]), place + 1 < words.endIndex,
+                let value = Int(words[place + 1])
+            else { throw RigError.unexpected("no '\(word)' in '\(process.output)'") }
+            return value
+        }
+        let sent = try sources.map { try number("sent", $0) }.reduce(0, +)
+        let late = try sources.map { try number("late", $0) }.max() ?? 0
+        let received = try sinks.map { try number("received", $0) }.reduce(0, +)
+        let after = ProcessCost(of: site.server, without: excluded)
+        let cpu = after.cpuSeconds - before.cpuSeconds
+        let gigabits = Double(received * (load.callSize - 28) * 8) / 1e9
+        return Sample(
+            peer: peer.name, workload: workload.name, gigabitsPerSecond: gigabits / Double(load.seconds),
+            cpuSecondsPerGigabit: cpu / gigabits, megabytes: after.memory / 1e6,
+            lostPercent: Double(sent - received) / Double(max(1, sent)) * 100,
+            calls: Sample.Calls(
+                packetsPerSecond: Double(received) / Double(load.seconds), lost: sent - received,
+                microsecondsPerPacket: cpu / Double(max(1, received)) * 1e6,
+                cpuPercent: cpu / Double(load.seconds) * 100, latestMilliseconds: Double(late) / 1000))
+    }
 }
 
 /// One measurement.
 struct Sample: Encodable {
+    /// Small packets at a rate, all directions together.
+    struct Calls: Encodable {
+        var packetsPerSecond: Double
+        var lost: Int
+        /// Of the processor, at the server's end.
+        var microsecondsPerPacket: Double
+        var cpuPercent: Double
+        /// How long after its time the sender sent a packet, at most: nothing of the tunnel's.
+        var latestMilliseconds: Double
+    }
+
     var peer: String
     var workload: String
     var gigabitsPerSecond: Double
@@ -57,59 +151,18 @@ struct Sample: Encodable {
     var megabytes: Double
     var retransmits: Int?
     var lostPercent: Double?
+    var calls: Calls?
+    /// With `--costs`: what the cipher alone takes for as much, measured just before.
+    var cryptoSecondsPerGigabit: Double?
 
     var summary: String {
+        if let calls {
+            return "\(peer): \(calls.packetsPerSecond.text(0)) packets/s, \(calls.lost) lost, "
+                + "\(calls.microsecondsPerPacket.text(2)) us/packet, sender late by \(calls.latestMilliseconds.text(1)) ms"
+        }
         let loss = lostPercent.map { ", \($0.text(1)) % lost" } ?? ""
         return
             "\(peer): \(gigabitsPerSecond.text(3)) Gbit/s, \(cpuSecondsPerGigabit.text(3)) s/Gbit, "
             + "\(megabytes.text(1)) MB\(loss)"
-    }
-}
-
-/// All measurements of one run.
-struct Report: Encodable {
-    var machine = Machine()
-    var links: Int
-    var duration: Int
-    var samples: [Sample]
-
-    /// One table per workload; the first peer is what the ratios refer to.
-    func presentation(workloads: [String], peers: [String]) -> Presentation {
-        var tables: [TextTable] = []
-        var chart = BarChart(title: "TCP and UDP through one tunnel", unit: "Gbit/s of payload", series: peers)
-        for workload in workloads {
-            var table = TextTable([
-                workload, "Gbit/s", "min", "max", "cpu/Gbit", "MB", "loss %", "Gbit/s ratio", "cpu ratio",
-            ])
-            let first = row(workload, peers[0])
-            for peer in peers {
-                let row = row(workload, peer)
-                table.add([
-                    peer, row.rate.text(3), row.least.text(3), row.most.text(3), row.cpu.text(3), row.memory.text(1),
-                    row.loss.map { $0.text(1) } ?? "", (first.rate / row.rate).text(2), (first.cpu / row.cpu).text(2),
-                ])
-            }
-            tables.append(table)
-            chart.groups.append(.init(workload, peers.map { row(workload, $0).rate }))
-        }
-        let medians = samples.count / (workloads.count * peers.count)
-        return Presentation(
-            tables: tables,
-            notes: [
-                "medians of \(medians), \(duration) s each, \(links) link(s) where the program bonds; "
-                    + "ratios: \(peers[0]) to the row's"
-            ], chart: chart)
-    }
-
-    private func row(
-        _ workload: String, _ peer: String
-    ) -> (rate: Double, least: Double, most: Double, cpu: Double, memory: Double, loss: Double?) {
-        let own = samples.filter { $0.workload == workload && $0.peer == peer }
-        let rates = own.map(\.gigabitsPerSecond)
-        return (
-            median(rates) ?? .nan, rates.min() ?? .nan, rates.max() ?? .nan,
-            median(own.map(\.cpuSecondsPerGigabit)) ?? .nan, median(own.map(\.megabytes)) ?? .nan,
-            median(own.compactMap(\.lostPercent))
-        )
     }
 }

@@ -8,6 +8,12 @@ struct Throughput: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "netns-throughput",
         abstract: "Throughput and cost of this project's tunnel beside other tunnel programs, in network namespaces.",
+        subcommands: [Measure.self, DatagramSource.self, DatagramSink.self], defaultSubcommand: Measure.self)
+}
+
+struct Measure: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Measure programs in turn.",
         discussion: """
             Each program lays a tunnel of MTU 1400 between two namespaces joined by veth pairs; iperf3 runs through it. \
             All programs run side by side and are measured in turn, so that they share whatever the machine does \
@@ -15,6 +21,11 @@ struct Throughput: ParsableCommand {
 
             Gbit/s is payload received; cpu/Gbit the CPU seconds of all processes at the server's end per Gbit of it; \
             MB their proportional set size. Ratios are to the first program of the table.
+
+            The tests calls-up, calls-down and calls-both send small packets at a fixed rate instead, as many calls over \
+            VoIP do: of interest are what is lost and what a packet costs. With --links 1,2 this project runs with \
+            either number of links, and its cpu ratio says what the second one costs. --costs has it run without \
+            encryption as well, measures the cipher alone beside it, and compares the whole with the sum of the two.
             """)
 
     @Option(help: "Where this project's executables are; 'none' leaves it out.")
@@ -32,14 +43,14 @@ struct Throughput: ParsableCommand {
     @Option(help: "The user whom stock MLVPN runs as; its home becomes MLVPN's root directory.")
     var mlvpnUser = "daemon"
 
-    @Option(help: "Links of those that bond: 1 or 2.")
-    var links = 1
+    @Option(help: "Links of those that bond: 1 or 2, or 1,2 for this project with either number.")
+    var links = "1"
 
     @Option(help: "This project's scheduler; may be repeated to compare several.")
     var scheduler: [String] = []
 
-    @Option(help: "Which of tcp1-up, tcp1-down, tcp4-up, tcp4-down, udp-up, udp-down, with commas.")
-    var tests = Workload.all.map(\.name).joined(separator: ",")
+    @Option(help: "Which of \(Workload.all.map(\.name).joined(separator: ", ")), with commas.")
+    var tests = Workload.all.filter { !$0.isCalls }.map(\.name).joined(separator: ",")
 
     @Option(help: "Seconds of each measurement.")
     var duration = 5
@@ -50,12 +61,26 @@ struct Throughput: ParsableCommand {
     @Option(help: "UDP senders' rate as iperf3 has it; 0 sends as fast as it can, and then mostly measures loss.")
     var udpRate = "200M"
 
+    @Option(help: "Packets per second and direction of the tests with calls.")
+    var callRate = 75_000
+
+    @Option(help: "Bytes of each of these packets, headers of IPv4 and UDP included.")
+    var callSize = 100
+
+    @Flag(help: "Compare this project's cost with that of no encryption and that of the cipher alone.")
+    var costs = false
+
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        guard (1...2).contains(links) else { throw ValidationError("--links is 1 or 2.") }
+        _ = try linkCounts()
         guard (1...3600).contains(duration) else { throw ValidationError("--duration is 1 to 3600.") }
         guard (1...1000).contains(repeats) else { throw ValidationError("--repeats is 1 to 1000.") }
+        guard (100...1_000_000).contains(callRate) else { throw ValidationError("--call-rate is 100 to 1000000.") }
+        guard (29...1400).contains(callSize) else { throw ValidationError("--call-size is 29 to 1400.") }
+        if costs, programs == "none" {
+            throw ValidationError("--costs is about this project; leave out --programs none.")
+        }
         _ = try selectedWorkloads()
         _ = try selectedPeers()
     }
@@ -63,32 +88,43 @@ struct Throughput: ParsableCommand {
     func run() throws {
         interruptible()
         let workloads = try selectedWorkloads()
-        let peers = try selectedPeers().filter { peer in
-            guard let obstacle = peer.obstacle else { return true }
-            progress("\(peer.name) left out: \(obstacle)")
+        let peers = try selectedPeers().filter { entry in
+            guard let obstacle = entry.peer.obstacle else { return true }
+            progress("\(entry.peer.name) left out: \(obstacle)")
             return false
         }
         guard !peers.isEmpty else {
             throw ValidationError("No program to measure; build this project's with 'swift build -c release'.")
         }
         let samples = try NetworkRig.with { rig in
-            let lanes = try peers.map { peer in
-                progress("starting \(peer.name)")
-                return try Lane(peer, in: rig, links: peer.bonds ? links : 1)
+            let lanes = try peers.map { entry in
+                progress("starting \(entry.peer.name)")
+                return try Lane(entry.peer, in: rig, links: entry.links)
             }
             return try measure(lanes, workloads)
         }
-        let report = Report(links: links, duration: duration, samples: samples)
-        let presentation = report.presentation(workloads: workloads.map(\.name), peers: peers.map(\.name))
+        let report = Report(links: try linkCounts(), duration: duration, samples: samples)
+        let names = peers.map(\.peer.name)
+        let presentation = report.presentation(
+            workloads: workloads, peers: names, plain: names.contains(Self.plainName) ? Self.plainName : nil)
         try output.show(presentation, report: report)
     }
 
     private func measure(_ lanes: [Lane], _ workloads: [Workload]) throws -> [Sample] {
+        let load = Load(seconds: duration, udpRate: udpRate, callRate: callRate, callSize: callSize)
         var samples: [Sample] = []
         for round in 1...repeats {
             for workload in workloads {
-                for lane in lanes {
-                    let sample = try lane.measure(workload, seconds: duration, udpRate: udpRate)
+                for (place, lane) in lanes.enumerated() {
+                    var cipher: Double?
+                    if costs, place == 0, !workload.isCalls {
+                        let cost = CryptoCost(size: lane.mtu).measure()
+                        // The server opens what comes up and seals what goes down.
+                        let perPacket = workload.name.hasSuffix("-up") ? cost.open : cost.seal
+                        cipher = perPacket / (Double(lane.payload(of: workload)) * 8 / 1e9)
+                    }
+                    var sample = try lane.measure(workload, load)
+                    sample.cryptoSecondsPerGigabit = cipher
                     progress("\(round)/\(repeats) \(workload.name) \(sample.summary)")
                     samples.append(sample)
                 }
@@ -107,15 +143,46 @@ struct Throughput: ParsableCommand {
         }
     }
 
-    private func selectedPeers() throws -> [any Peer] {
-        var result: [any Peer] = []
+    private static let plainName = "concentrator-cleartext"
+
+    private func linkCounts() throws -> [Int] {
+        let counts = try links.split(separator: ",").map { text in
+            guard let count = Int(text), (1...2).contains(count) else {
+                throw ValidationError("--links is 1, 2 or 1,2.")
+            }
+            return count
+        }
+        guard !counts.isEmpty, Set(counts).count == counts.count else {
+            throw ValidationError("--links is 1, 2 or 1,2.")
+        }
+        return counts
+    }
+
+    /// What is measured, each with its number of links.
+    private func selectedPeers() throws -> [(peer: any Peer, links: Int)] {
+        let counts = try linkCounts()
+        let most = counts.max() ?? 1
+        var own: [(peer: any Peer, links: Int)] = []
         if programs != "none" {
             let path = URL(fileURLWithPath: programs).standardizedFileURL.path
-            result.append(
-                contentsOf: scheduler.isEmpty
-                    ? [Concentrator(directory: path)]
-                    : scheduler.map { Concentrator(directory: path, scheduler: $0, name: "concentrator-\($0)") })
+            for count in counts {
+                let ending = counts.count == 1 ? "" : count == 1 ? "-1-link" : "-\(count)-links"
+                for scheduler in scheduler.isEmpty ? [nil] : scheduler.map(Optional.some) {
+                    let name = "concentrator" + (scheduler.map { "-\($0)" } ?? "") + ending
+                    own.append((Concentrator(directory: path, scheduler: scheduler, name: name), count))
+                }
+            }
+            if costs {
+                let plain = Concentrator(
+                    directory: path, scheduler: scheduler.first, isCleartext: true, name: Self.plainName)
+                own.append((plain, counts[0]))
+            }
         }
+        return own + (try otherPeers()).map { ($0, $0.bonds ? most : 1) }
+    }
+
+    private func otherPeers() throws -> [any Peer] {
+        var result: [any Peer] = []
         for text in peer { result.append(try furtherPeer(text, after: result)) }
         for name in peers.split(separator: ",") where name != "none" {
             switch name {

@@ -61,8 +61,11 @@ struct API: ParsableCommand {
         var table = TextTable(["request", "number", "failed", "median ms", "p99", "most"])
         var groups = Dictionary(grouping: entries, by: \.kind).sorted { $0.key < $1.key }
         groups.append(("all", entries))
+        var chart = BarChart(title: "API requests under traffic", unit: "ms", series: ["median", "p99", "most"])
         for (kind, all) in groups {
             let times = all.map(\.milliseconds).sorted()
+            chart.groups.append(
+                .init(kind, [median(times), times.isEmpty ? nil : times[times.count * 99 / 100], times.last]))
             table.add([
                 kind, "\(all.count)", "\(all.count { !$0.isGood })", (median(times) ?? 0).text(2),
                 (times.isEmpty ? 0 : times[times.count * 99 / 100]).text(2), (times.last ?? 0).text(1),
@@ -73,7 +76,7 @@ struct API: ParsableCommand {
             Presentation(
                 tables: [streams, table],
                 notes: ["CPU % of one core: " + cost.map { "\($0) \($1.text(1))" }.joined(separator: ", ")]
-                    + result.dropNotes),
+                    + result.dropNotes, chart: chart),
             report: APIReport(requestsPerSecond: rate, failed: failed, packets: result.sent, lost: result.lost))
         if result.lost != 0 || result.unsent != 0 || failed > 0 || rate < Double(requests) * 0.99 {
             throw ExitCode.failure

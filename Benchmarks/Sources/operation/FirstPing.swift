@@ -112,10 +112,15 @@ struct FirstPing: ParsableCommand {
             "customer", "command ms, median", "first ping ms, median", "p90", "most", "below 1 s %",
             "from the client's try, median", "most",
         ])
+        var chart = BarChart(title: "First ping through a new tunnel", unit: "ms", series: ["median", "p90", "most"])
         var report = FirstPingReport()
         for customer in Customer.allCases {
             let all = times[customer] ?? []
             let answered = all.map(\.answered).sorted()
+            chart.groups.append(
+                .init(
+                    customer.rawValue,
+                    [median(answered), answered.isEmpty ? nil : answered[answered.count * 9 / 10], answered.last]))
             let ours = all.compactMap { times in times.asked.map { times.answered - $0 } }.sorted()
             table.add([
                 customer.rawValue, (median(all.map(\.command)) ?? 0).text(0), (median(answered) ?? 0).text(0),
@@ -131,7 +136,7 @@ struct FirstPing: ParsableCommand {
                 notes: [
                     "\(repeats) tunnels each, \(among) others there; ms from the start of the command mlvpn-admin, but in "
                         + "the last columns from the moment at which the client asked to be let in and was"
-                ]), report: report)
+                ], chart: chart), report: report)
     }
 }
 

@@ -51,13 +51,16 @@ struct Many: ParsableCommand {
             progress("\(count) tunnels: imported in \(rows.last?.importSeconds.text(2) ?? "") s")
         }
         var table = TextTable(["tunnels", "import s", "import ms/tunnel"] + Self.commands.map { "\($0) ms" })
+        var chart = BarChart(title: "Commands by number of tunnels", unit: "ms, median", series: Self.commands)
         for row in rows {
+            chart.groups.append(
+                .init("\(row.tunnels) tunnels", Self.commands.map { median(row.commands[$0] ?? []) }))
             table.add(
                 ["\(row.tunnels)", row.importSeconds.text(2), (row.importSeconds * 1000 / Double(row.tunnels)).text(2)]
                     + Self.commands.map { (median(row.commands[$0] ?? []) ?? 0).text(1) })
         }
         try output.show(
-            Presentation(tables: [table], notes: ["medians of \(repeats), by wall clock, all links up"]),
+            Presentation(tables: [table], notes: ["medians of \(repeats), by wall clock, all links up"], chart: chart),
             report: ManyReport(rows: rows))
     }
 

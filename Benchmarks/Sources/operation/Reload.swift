@@ -56,8 +56,10 @@ struct Reload: ParsableCommand {
         var streams = TextTable(["tunnels", "changes"] + StreamResult.header)
         streams.add(["\(traffic.tunnels)", "\(changes)"] + result.row)
         var kinds = TextTable(["change", "number", "median ms", "most ms"])
+        var chart = BarChart(title: "Changes under traffic", unit: "ms", series: ["median", "most"])
         for (kind, entries) in Dictionary(grouping: made.log, by: { $0.kind }).sorted(by: { $0.key < $1.key }) {
             let times = entries.map { Double($0.to - $0.from) / 1e6 }
+            chart.groups.append(.init(kind, [median(times), times.max()]))
             kinds.add([kind, "\(times.count)", (median(times) ?? 0).text(1), (times.max() ?? 0).text(1)])
         }
         let losses = result.losses.map { loss in
@@ -67,7 +69,7 @@ struct Reload: ParsableCommand {
         try output.show(
             Presentation(
                 preface: ["seed \(seed), \(result.seconds.text(1)) s"], tables: [streams, kinds],
-                notes: losses + result.dropNotes),
+                notes: losses + result.dropNotes, chart: chart),
             report: ReloadReport(
                 seed: seed, changes: changes, packets: result.sent, lost: result.lost, unsent: result.unsent,
                 losses: losses))

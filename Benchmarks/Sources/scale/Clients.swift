@@ -11,6 +11,8 @@ struct Clients: ParsableCommand {
     @Option var tunnels: Int
     @Option var rate = 0
     @Option var size = 1000
+    /// Say how long the answers took.
+    @Flag var delays = false
 
     func run() throws {
         let plan = (0..<tunnels).map { number in
@@ -20,7 +22,7 @@ struct Clients: ParsableCommand {
         guard let clients = StockClients(plan, links: 2) else {
             throw ValidationError("no clients: \(String(cString: strerror(errno)))")
         }
-        var crowd = ClientCrowd(clients: clients, tunnels: tunnels, rate: rate, size: size)
+        var crowd = ClientCrowd(clients: clients, tunnels: tunnels, rate: rate, size: size, tellsDelays: delays)
         say("ready")
         crowd.run()
     }
@@ -48,8 +50,10 @@ private struct ClientCrowd {
     private var numbers: [UInt16]
     private var sent = 0
     private var answered = 0
+    private let tellsDelays: Bool
 
-    init(clients: StockClients, tunnels: Int, rate: Int, size: Int) {
+    init(clients: StockClients, tunnels: Int, rate: Int, size: Int, tellsDelays: Bool) {
+        self.tellsDelays = tellsDelays
         self.clients = clients
         self.tunnels = tunnels
         self.size = size
@@ -60,17 +64,25 @@ private struct ClientCrowd {
 
     mutating func run() {
         var lastReport = StockClients.now()
+        // Microseconds, since the last report.
+        var delays: [Int64] = []
         while true {
             // What is due within the same 5 ms is done together.
             var answers = 0
             clients.turn(wait: 5) { _, packet in
-                if InnerPacket.isEchoReply(packet) { answers += 1 }
+                guard InnerPacket.isEchoReply(packet) else { return }
+                answers += 1
+                if tellsDelays { delays.append((StockClients.now() - InnerPacket.echoStamp(packet)) / 1000) }
             }
             answered += answers
             let now = StockClients.now()
             if interval > 0 { for tunnel in 0..<tunnels { request(tunnel, now) } }
             if now - lastReport >= 100_000_000 {
                 lastReport = now
+                if tellsDelays {
+                    say("delays" + delays.map { " \($0)" }.joined())
+                    delays.removeAll(keepingCapacity: true)
+                }
                 say("up \(clients.linksUp) sent \(sent) answered \(answered)")
             }
         }
@@ -87,7 +99,8 @@ private struct ClientCrowd {
         let isSent = withUnsafeTemporaryAllocation(byteCount: size, alignment: 16) { packet in
             InnerPacket.makeEcho(
                 packet, from: Plan.inner(tunnel) + 2, to: Plan.inner(tunnel) + 1,
-                id: UInt16(truncatingIfNeeded: tunnel), sequence: numbers[tunnel])
+                id: UInt16(truncatingIfNeeded: tunnel), sequence: numbers[tunnel],
+                stamp: StockClients.now())
             return clients.send(UnsafeRawBufferPointer(packet), through: tunnel)
         }
         guard isSent else { return }
@@ -99,5 +112,10 @@ private struct ClientCrowd {
 /// At once, whatever standard output is.
 private func say(_ text: String) {
     let bytes = Array("\(text)\n".utf8)
-    _ = bytes.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
+    var rest = bytes[...]
+    while !rest.isEmpty {
+        let count = rest.withUnsafeBytes { write(1, $0.baseAddress, $0.count) }
+        guard count > 0 else { return }
+        rest = rest.dropFirst(count)
+    }
 }

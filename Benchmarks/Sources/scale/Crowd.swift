@@ -19,7 +19,7 @@ struct Crowd {
     func measure(seconds: Int, rate: Int, size: Int) throws -> ScaleRow {
         let began = ContinuousClock.now
         let server = try Daemon(in: rig, site.server, programs: directory, name: "server")
-        try define(at: server)
+        try server.importTunnels(count, rig: rig)
         let defined = elapsed(since: began)
         server.stop()
         try waitUntil("the devices to go", within: .seconds(60)) { () throws(RigError) in try devices() == 0 }
@@ -93,30 +93,6 @@ struct Crowd {
 
     // MARK: The server
 
-    /// All tunnels, from files as MLVPN has them.
-    private func define(at daemon: Daemon) throws {
-        var files: [String] = []
-        for number in 0..<count {
-            var text = """
-                [general]
-                mode = "server"
-                interface_name = "scale\(number)"
-                password = "\(Plan.password(number))"
-                ip4 = "\(Plan.text(Plan.inner(number) + 1))/30"
-                timeout = 10
-
-                """
-            for link in 1...2 {
-                let port = Plan.port(tunnel: number, link: link)
-                text += "[link\(link)]\nbindhost = \"\(Site.serverWire(link))\"\nbindport = \(port)\n"
-            }
-            files.append(try rig.file("t\(number).conf", text))
-        }
-        for start in stride(from: 0, to: count, by: 250) {
-            try daemon.admin(["import"] + files[start..<min(start + 250, count)], within: .seconds(600))
-        }
-    }
-
     /// Devices of tunnels that are up.
     private func devices() throws(RigError) -> Int {
         let text = try rig.run(["ip", "-n", site.server.name, "-o", "link", "show", "up"])
@@ -151,7 +127,7 @@ struct Crowd {
     private func upLinks(_ clients: RunningProcess) throws(RigError) -> Int { try counters(clients).up }
 }
 
-private func elapsed(since start: ContinuousClock.Instant) -> Double {
+func elapsed(since start: ContinuousClock.Instant) -> Double {
     let components = (ContinuousClock.now - start).components
     return Double(components.seconds) + Double(components.attoseconds) / 1e18
 }

@@ -1,6 +1,5 @@
 import ArgumentParser
 import BenchmarkKit
-import Foundation
 import TunnelTestKit
 
 @main
@@ -8,7 +7,7 @@ struct Scale: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "scale",
         abstract: "What many tunnels of two links cost a concentrator.",
-        subcommands: [Measure.self, Clients.self], defaultSubcommand: Measure.self)
+        subcommands: [Measure.self, Share.self, Fairness.self, Clients.self], defaultSubcommand: Measure.self)
 }
 
 struct Measure: ParsableCommand {
@@ -48,10 +47,7 @@ struct Measure: ParsableCommand {
 
     func run() throws {
         interruptible()
-        let directory = URL(fileURLWithPath: programs).standardizedFileURL.path
-        if let obstacle = Concentrator(directory: directory).obstacle {
-            throw RigError.unexpected(obstacle)
-        }
+        let directory = try executables(programs)
         var rows: [ScaleRow] = []
         for count in try counts() {
             let row = try NetworkRig.with { rig in

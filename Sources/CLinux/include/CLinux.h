@@ -167,12 +167,6 @@ static inline uint64_t clinux_load_acquire(const uint64_t *value) {
 static inline void clinux_store_release(uint64_t *value, uint64_t next) {
     __atomic_store_n(value, next, __ATOMIC_RELEASE);
 }
-static inline uint64_t clinux_load_relaxed(const uint64_t *value) {
-    return __atomic_load_n(value, __ATOMIC_RELAXED);
-}
-static inline void clinux_store_relaxed(uint64_t *value, uint64_t next) {
-    __atomic_store_n(value, next, __ATOMIC_RELAXED);
-}
 static inline uint64_t clinux_fetch_add(uint64_t *value, uint64_t delta) {
     return __atomic_fetch_add(value, delta, __ATOMIC_ACQ_REL);
 }

@@ -16,8 +16,6 @@ public struct VirtioNetHeader: Equatable, Sendable {
     // Values of `gsoType`. UDP_L4 is missing from the headers of Linux before 6.2.
     public static let gsoNone: UInt8 = 0
     public static let gsoTCPv4: UInt8 = 1
-    /// IP fragmentation of one datagram (UFO): never asked for, never used.
-    public static let gsoUDPFragmentation: UInt8 = 3
     public static let gsoTCPv6: UInt8 = 4
     /// Segmentation into datagrams of equal size (USO).
     public static let gsoUDPSegmentation: UInt8 = 5

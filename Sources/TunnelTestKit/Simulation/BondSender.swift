@@ -26,8 +26,6 @@ struct BondSender: ~Copyable {
 
     deinit { contents.deallocate() }
 
-    var isQueueEmpty: Bool { queue.isEmpty }
-
     // MARK: Measuring
 
     /// A sample of the round trip, microseconds.

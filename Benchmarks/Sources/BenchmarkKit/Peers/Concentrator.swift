@@ -7,11 +7,16 @@ public struct Concentrator: Peer {
     public var bonds: Bool { true }
     private let directory: String
     private let scheduler: String?
+    private let isCleartext: Bool
 
     /// - Parameters:
     ///   - directory: where the executables are.
     ///   - scheduler: nil for the default.
-    public init(directory: String, scheduler: String? = nil, name: String = "concentrator") {
+    ///   - isCleartext: leave the customer's packets unencrypted.
+    public init(
+        directory: String, scheduler: String? = nil, isCleartext: Bool = false, name: String = "concentrator"
+    ) {
+        self.isCleartext = isCleartext
         self.directory = directory
         self.scheduler = scheduler
         self.name = name
@@ -45,6 +50,7 @@ public struct Concentrator: Peer {
             "--ip4", "\(site.serverAddress)/24", "--mtu", "\(site.mtu)", "--timeout", "10",
         ]
         if let scheduler { add += ["--scheduler", scheduler] }
+        if isCleartext { add.append("--cleartext-data") }
         for link in links {
             let bandwidth = bandwidths[link].map { ",bandwidth=\($0)" } ?? ""
             add += ["--link", "link\(link),bind=\(Site.serverWire(link)):\(5080 + link)\(bandwidth)"]
@@ -58,7 +64,8 @@ public struct Concentrator: Peer {
             "\(name)-client.conf",
             MLVPNConfiguration.text(
                 .client, site: site, links: links, bandwidths: bandwidths,
-                extra: scheduler.map { "scheduler = \"\($0)\"" } ?? ""))
+                extra: (scheduler.map { "scheduler = \"\($0)\"\n" } ?? "")
+                    + (isCleartext ? "cleartext_data = 1" : "")))
         return try site.rig.start(
             ["\(directory)/mlvpn", "--debug", "-n", "bench", "-c", configuration, "-u", "mlvpn"], in: site.client)
     }

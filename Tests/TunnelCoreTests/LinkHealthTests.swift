@@ -1,0 +1,93 @@
+import Testing
+import TunnelCore
+
+struct LinkHealthTests {
+    private let start = 100 * second
+
+    @Test func aLinkWhoseDatagramsAreEchoedIsTrusted() {
+        var health = LinkHealth()
+        for tick in 0..<100 {
+            let now = start + Int64(tick) * 100 * millisecond
+            health.sent(now: now)
+            // The answer to each comes before the next is sent.
+            let changed = health.check(lastEcho: now + 30 * millisecond, now: now + 30 * millisecond)
+            #expect(!changed)
+        }
+        #expect(!health.isSuspect && health.deadline == .max)
+    }
+
+    @Test func aLinkThatSendsNothingOwesNothing() {
+        var health = LinkHealth()
+        #expect(health.deadline == .max)
+        let changed = health.check(lastEcho: 0, now: start + 3600 * second)
+        #expect(!changed && !health.isSuspect)
+        let probes = health.takeProbe(now: start + 3600 * second)
+        #expect(!probes)
+    }
+
+    @Test func silenceIsSuspectedOncePatienceIsOverAndNotBefore() {
+        var health = LinkHealth()
+        health.patience = 150 * millisecond
+        health.sent(now: start)
+        // More that is sent meanwhile does not put the end off.
+        health.sent(now: start + 100 * millisecond)
+        #expect(health.deadline == start + 150 * millisecond)
+        let early = health.check(lastEcho: start - 1, now: start + 149 * millisecond)
+        #expect(!early && !health.isSuspect)
+        let late = health.check(lastEcho: start - 1, now: start + 150 * millisecond)
+        #expect(late && health.isSuspect)
+        // It is told once.
+        let again = health.check(lastEcho: start - 1, now: start + 400 * millisecond)
+        #expect(!again && health.isSuspect)
+    }
+
+    @Test(arguments: [(prompt: true, answers: 5, interval: 100 * millisecond), (false, 2, second)])
+    func aSuspectedLinkComesBackOnlyAfterRegularAnswers(prompt: Bool, answers: Int, interval: Int64) {
+        var health = LinkHealth()
+        health.isAnsweredPromptly = prompt
+        health.patience = 150 * millisecond
+        var now = start
+        suspect(&health, &now)
+        for number in 1...answers {
+            #expect(health.isSuspect)
+            now += interval
+            let isDue = health.takeProbe(now: now)
+            let isDueAgain = health.takeProbe(now: now + interval - 1)
+            #expect(isDue && !isDueAgain)
+            health.sent(now: now)
+            let changed = health.check(lastEcho: now + 40 * millisecond, now: now + 40 * millisecond)
+            #expect(changed == (number == answers), "answer \(number)")
+        }
+        #expect(!health.isSuspect)
+        let probes = health.takeProbe(now: now + 10 * second)
+        #expect(!probes)
+    }
+
+    @Test func aProbeWithoutAnAnswerStartsTheCountAnew() {
+        var health = LinkHealth()
+        health.isAnsweredPromptly = true
+        health.patience = 150 * millisecond
+        var now = start
+        suspect(&health, &now)
+        for answered in [true, true, true, true, false, true, true, true, true] {
+            now += 200 * millisecond
+            health.sent(now: now)
+            let echo = answered ? now + 40 * millisecond : 0
+            let changed = health.check(lastEcho: echo, now: now + (answered ? 40 : 150) * millisecond)
+            #expect(!changed && health.isSuspect)
+        }
+        now += 200 * millisecond
+        health.sent(now: now)
+        let changed = health.check(lastEcho: now + 40 * millisecond, now: now + 40 * millisecond)
+        #expect(changed && !health.isSuspect)
+    }
+
+    /// Something is sent and never answered.
+    private func suspect(_ health: inout LinkHealth, _ now: inout Int64) {
+        health.sent(now: now)
+        now += health.patience
+        let changed = health.check(lastEcho: 0, now: now)
+        #expect(changed && health.isSuspect)
+        _ = health.takeProbe(now: now)
+    }
+}
