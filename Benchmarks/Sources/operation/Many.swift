@@ -51,10 +51,10 @@ struct Many: ParsableCommand {
             progress("\(count) tunnels: imported in \(rows.last?.importSeconds.text(2) ?? "") s")
         }
         var table = TextTable(["tunnels", "import s", "import ms/tunnel"] + Self.commands.map { "\($0) ms" })
-        var chart = BarChart(title: "Commands by number of tunnels", unit: "ms, median", series: Self.commands)
+        let chart = BarChart(
+            title: "Commands by number of tunnels", unit: "ms, median", series: rows.map { "\($0.tunnels) tunnels" },
+            groups: Self.commands.map { command in .init(command, rows.map { median($0.commands[command] ?? []) }) })
         for row in rows {
-            chart.groups.append(
-                .init("\(row.tunnels) tunnels", Self.commands.map { median(row.commands[$0] ?? []) }))
             table.add(
                 ["\(row.tunnels)", row.importSeconds.text(2), (row.importSeconds * 1000 / Double(row.tunnels)).text(2)]
                     + Self.commands.map { (median(row.commands[$0] ?? []) ?? 0).text(1) })
