@@ -51,9 +51,19 @@ actor TunnelDirectory {
         known = try store.currentStates()
         let report = try reload(names: nil, dryRun: false)
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
+        loseSight(of: Set(rejected.map(\.name)))
         send(.ready(kept: kept.sorted()), [])
         logger.notice(
             "definitions loaded", metadata: ["tunnels": "\(entries.count)", "rejected": "\(report.rejected.count)"])
+    }
+
+    /// Tunnels that may go on as they were, without a definition here by which they could be observed.
+    private func loseSight(of names: Set<String>) {
+        let now = Clock.wallMilliseconds()
+        for (subject, state) in known where names.contains(subject.tunnel) && state != .unknown {
+            known[subject] = .unknown
+            recorder.append([HistoryEvent(subject, at: now, .stopped(from: state, reason: "definition refused"))])
+        }
     }
 
     /// Compares the database with what was applied, and applies what differs.
@@ -157,6 +167,10 @@ actor TunnelDirectory {
                 try edit(&definition, interfaces)
                 compiled = try CompiledTunnel(compiling: definition)
                 if definition.name != old { renames = Renames([(old.text, definition.name.text)]) }
+            }
+            // Renamed with SQL before: what is known of it has the name in force.
+            if let old = entries[stored.id]?.definition.name {
+                renames = old == stored.definition.name ? Renames() : Renames([(old.text, stored.definition.name.text)])
             }
             return (stored, renames)
         }

@@ -64,13 +64,17 @@ extension Store {
             var tunnel = try Self.tunnel(named: name, expectedVersion: expectedVersion, db)
             let before = tunnel.definition
             try edit(&tunnel.definition)
-            if tunnel.definition == before { return (tunnel, nil) }
+            let rename = {
+                try Self.renameSeries(of: tunnel.id, from: before.name.text, to: tunnel.definition.name.text, db)
+            }
+            if tunnel.definition == before {
+                try rename()
+                return (tunnel, nil)
+            }
             try Self.check(tunnel.definition, besides: tunnel.id, db)
             try Self.updateTunnel(tunnel.id, tunnel.definition, db)
             try Self.replaceParts(of: tunnel.id, tunnel.definition, db)
-            if tunnel.definition.name != before.name {
-                try Self.renameSeries([(before.name.text, tunnel.definition.name.text)], db)
-            }
+            try rename()
             let entry = try Self.record(
                 change, tunnel: tunnel.definition.name.text, from: before, to: tunnel.definition, db)
             tunnel.version = try Self.version(of: tunnel.id, db)

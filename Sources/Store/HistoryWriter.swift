@@ -38,7 +38,7 @@ public final class HistoryWriter {
     public init(_ store: Store) { self.store = store }
 
     /// Takes up the history of the daemon called `instance`, or begins a new run: what was known at the end of the last one
-    /// is unknown from then on.
+    /// is unknown from then on. What was renamed or removed since is so in history, too.
     ///
     /// - Parameter isRestored: the database is a backup that has been restored: what it knows ends with the backup, whoever
     ///   wrote it.
@@ -50,6 +50,7 @@ public final class HistoryWriter {
         let (run, eventsRead, isContinued) = try store.write { db in
             try Self.repairFuture(db, now: now)
             let last = try Row.fetchOne(db, sql: "SELECT * FROM runs ORDER BY id DESC LIMIT 1")
+            try Store.settleSeries(at: last?["alive_at"] ?? now, db)
             if let last, last["instance"] == instance, !isRestored {
                 return (Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64, true)
             }

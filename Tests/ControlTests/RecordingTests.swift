@@ -2,6 +2,7 @@ import AdminAPI
 import Foundation
 import HTTPTypes
 import LinuxSystem
+import Logging
 import ProcessChannel
 import Store
 import Synchronization
@@ -78,6 +79,36 @@ import TunnelModel
         let changes = try control.store.query(
             "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
         #expect(changes.rows == [[.integer(4)]])
+    }
+
+    @Test func aTunnelRenamedWithSQLAndThenChangedKeepsItsStates() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try sqlite(control.store.path, "UPDATE tunnels SET name = 'zenith'")
+        #expect(try await control.send(.patch, "/v1/tunnels/zenith", #"{"timeout": 20}"#).status == 200)
+        for second in [2, 3] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "zenith") == [.up, .up])
+        #expect(try openStates(control, "acme").isEmpty)
+        let changes = try control.store.query(
+            "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
+        #expect(changes.rows == [[.integer(2)]])
+    }
+
+    @Test func ofATunnelThatIsKeptWithoutADefinitionNothingIsKnown() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try sqlite(control.store.path, "UPDATE tunnels SET ip4 = '10.0.0.300/24'")
+        let recorder = Recorder(
+            store: control.store, instance: "test", retention: Retention(),
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        let next = control.successor(recorder) { _ in }
+        try await next.start(eventsRead: try await recorder.begin(now: start + 2000))
+        await next.tick(now: start + 3000)
+        #expect(try openStates(control, "acme") == [.unknown, .unknown])
     }
 
     @Test func whatWasDownIsDownAgainAfterATimeThatNobodySaw() async throws {

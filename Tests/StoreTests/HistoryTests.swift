@@ -253,6 +253,71 @@ extension Store {
         if case .text(let old)? = names.last?.first { #expect(old.hasPrefix("acme (removed 20")) }
     }
 
+    /// Control was killed before it wrote that they were gone, or they were deleted while it was away.
+    @Test(arguments: ["one", "two"])
+    func whatIsGoneWhenControlComesBackEndedWhenItWasLastSeen(instance: String) throws {
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([adsl, lte, other].map { define($0) }, at: 0)
+        try record([adsl, lte, other].map { change($0, 10, .connecting, .up) }, at: 10)
+        try record([change(adsl, 50, .up, .down, heard: 50)], at: 100)
+        try store.sql("DELETE FROM links WHERE name = 'lte'; DELETE FROM tunnels WHERE name = 'second'")
+        let next = HistoryWriter(store)
+        _ = try next.begin(instance: instance, now: noon + 400_000)
+        #expect(try store.currentStates() == [adsl: instance == "one" ? .down : .unknown])
+        let now = noon + 500_000
+        try next.record([define(adsl, 400)], eventsRead: 0, alive: now, now: now)
+        try store.setClock(now: now)
+        #expect(
+            try store.rows(
+                "SELECT up_seconds, down_seconds FROM link_uptime_daily WHERE link = 'lte' OR tunnel = 'second'")
+                == [[.real(90), .real(0)], [.real(90), .real(0)]])
+        // The only link that is left has been away: so has the tunnel.
+        #expect(
+            try store.rows("SELECT tunnel, up_seconds, down_seconds FROM tunnel_uptime_daily ORDER BY tunnel") == [
+                [.text("acme"), .real(90), .real(instance == "one" ? 400 : 0)],
+                [.text("second"), .real(90), .real(0)],
+            ])
+        #expect(try store.rows("SELECT count(*) FROM series WHERE retired_at IS NULL") == [[.integer(2)]])
+    }
+
+    @Test func tunnelsRenamedWhileControlWasAwayTakeTheirHistoryAlong() throws {
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([define(adsl), define(other), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        try store.sql(
+            """
+            UPDATE tunnels SET name = 'x' WHERE name = 'acme'; UPDATE tunnels SET name = 'acme' WHERE name = 'second';
+            UPDATE tunnels SET name = 'second' WHERE name = 'x'
+            """)
+        let next = HistoryWriter(store)
+        _ = try next.begin(instance: "one", now: noon + 30_000)
+        #expect(try store.rows("SELECT tunnel FROM link_outages") == [[.text("second")]])
+        #expect(
+            try store.currentStates()
+                == [LinkSubject(tunnel: "second", link: "adsl1"): .down, adsl: .unknown])
+        // One that was defined anew under an old name is what is renamed next.
+        try store.sql("DELETE FROM tunnels WHERE name = 'second'")
+        var again = try makeTunnel("second", links: ["adsl1", "lte"])
+        again.interface = try InterfaceName("mlother")
+        try store.add(again, by: byTest)
+        _ = try next.begin(instance: "one", now: noon + 40_000)
+        try store.sql("UPDATE tunnels SET name = 'third' WHERE name = 'second'")
+        _ = try next.begin(instance: "one", now: noon + 50_000)
+        #expect(try store.rows("SELECT tunnel FROM link_outages") == [[.text("third")]])
+    }
+
+    @Test func aTunnelRenamedWithSQLAndThenChangedTakesItsHistoryAlong() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try store.sql("UPDATE tunnels SET name = 'zenith'")
+        _ = try store.change("zenith", by: byTest) { $0.timeout = 12 }
+        #expect(try store.currentStates() == [LinkSubject(tunnel: "zenith", link: "adsl1"): .up])
+        try store.sql("UPDATE tunnels SET name = 'acme'")
+        _ = try store.change("acme", by: byTest) { $0.name = try name("apex") }
+        #expect(try store.currentStates() == [LinkSubject(tunnel: "apex", link: "adsl1"): .up])
+    }
+
     @Test func aClockThatIsSetBackMakesNoNegativeInterval() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 4000, .up, .down, heard: 4000)], at: 4000)
