@@ -56,6 +56,7 @@ extension TunnelDirectory {
     /// A state that history does not have: its event was lost, or is of a time that nobody saw.
     private func reconcile(now: Int64) {
         var history: [HistoryEvent] = []
+        var found: [LinkSubject: HistoryState] = [:]
         for entry in entries.values where entry.definition.enabled {
             for (name, slot) in entry.linkSlots {
                 guard let record = state.link(slot), let current = record.linkState.map(HistoryState.init) else {
@@ -66,7 +67,7 @@ extension TunnelDirectory {
                 guard current.isUp || before.isUp, current != before else { continue }
                 let at = before == .unknown ? now : min(max(record.since, 0), now)
                 let lastHeard = record.lastHeard > 0 ? min(record.lastHeard, now) : nil
-                known[subject] = current
+                found[subject] = current
                 history.append(
                     HistoryEvent(
                         subject, at: at,
@@ -75,6 +76,9 @@ extension TunnelDirectory {
                             reason: LinkReason(rawValue: record.reason)?.word ?? "")))
             }
         }
+        // What happened since the events were read tells of itself, and why, with the next ones.
+        guard state.eventCount == eventsRead else { return }
+        known.merge(found) { $1 }
         recorder.append(history)
     }
 

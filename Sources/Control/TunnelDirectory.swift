@@ -211,6 +211,7 @@ actor TunnelDirectory {
             owners[slot] = id
             entries[id]?.slot = slot
             entries[id]?.linkSlots = Dictionary(linkSlots.map { ($0.link, $0.slot) }) { first, _ in first }
+            entries[id]?.forgetFormerLinks()
             entries[id]?.acknowledged = generation
             wakeWaiters { $0 == id && $1 <= generation }
         case .problem(let id, let link, let text):
@@ -288,9 +289,7 @@ actor TunnelDirectory {
         kept.remove(stored.id)
         entry.stored = stored
         entry.rejected = []
-        entry.linkProblems = entry.linkProblems.filter { name, _ in
-            stored.definition.links.contains { $0.name == name }
-        }
+        entry.forgetFormerLinks()
         entries[stored.id] = entry
         if isSame { return }
         remember(old?.definition, becomes: entry)

@@ -81,6 +81,20 @@ import TunnelModel
         #expect(changes.rows == [[.integer(4)]])
     }
 
+    @Test func aRemovedLinkIsNotSeenAnyMoreWhileTheSupervisorStillHasIt() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        let slots = try #require(await control.directory.entries.values.first).linkSlots
+        #expect(try await control.send(.delete, "/v1/tunnels/acme/links/lte").status == 200)
+        // Said before the supervisor knew.
+        await control.directory.handle(
+            .assigned(id: 1, generation: 1, slot: 1, linkSlots: slots.map { LinkSlot(link: $0, slot: $1) }))
+        for second in [2, 3] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "acme") == [.up])
+    }
+
     @Test func aTunnelRenamedWithSQLAndThenChangedKeepsItsStates() async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)
