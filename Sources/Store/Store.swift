@@ -15,13 +15,16 @@ public final class Store: Sendable {
     ///
     /// The file is made with mode 0600: it holds every tunnel's password.
     ///
-    /// - Parameter audited: told of every administrative change once it is stored.
+    /// - Parameters:
+    ///   - mustExist: a file that is missing is an error instead.
+    ///   - audited: told of every administrative change once it is stored.
     public init(
-        path: String, busyTimeout: Double = 5, audited: @escaping @Sendable (AuditEntry) -> Void = { _ in }
+        path: String, mustExist: Bool = false, busyTimeout: Double = 5,
+        audited: @escaping @Sendable (AuditEntry) -> Void = { _ in }
     ) throws(StoreError) {
         self.path = path
         self.audited = audited
-        try Self.createFile(path)
+        try Self.requireFile(path, mustExist: mustExist)
         identity = FileIdentity(of: path)
         do {
             var configuration = Configuration()
@@ -44,12 +47,14 @@ public final class Store: Sendable {
 
     public func close() { try? pool.close() }
 
-    private static func createFile(_ path: String) throws(StoreError) {
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    private static func requireFile(_ path: String, mustExist: Bool) throws(StoreError) {
+        let descriptor = open(path, O_RDWR | (mustExist ? 0 : O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else {
             let code = errno
             let hint =
                 switch code {
+                case ENOENT where mustExist:
+                    "was removed; remove its -wal and -shm, too, and put a backup in its place: until mlvpnd is restarted, all runs on"
                 case ENOENT: "its directory does not exist; create it, or start mlvpnd, which does"
                 case EACCES, EPERM: "no permission; it must belong to the daemon's user, with mode 0600"
                 case EROFS: "its file system is read-only"

@@ -93,6 +93,15 @@ import TunnelModel
         #expect(failure { try store.add(second, by: byTest) } == .removed(path: scratch.database))
     }
 
+    @Test func aDatabaseThatMustBeThereIsNotMadeAnew() throws {
+        let scratch = try ScratchDirectory()
+        let error = failure { _ = try Store(path: scratch.database, mustExist: true) }
+        #expect("\(try #require(error))".contains("mlvpn.db: was removed; "))
+        #expect(!FileManager.default.fileExists(atPath: scratch.database))
+        try Store(path: scratch.database).close()
+        #expect(try Store(path: scratch.database, mustExist: true).definitions() == LoadedDefinitions())
+    }
+
     @Test(arguments: [
         (ResultCode.SQLITE_READONLY, "cannot be written"), (.SQLITE_CANTOPEN, "cannot be opened"),
         (.SQLITE_FULL, "no space left"), (.SQLITE_NOTADB, "no database"), (.SQLITE_BUSY, "locked by another process"),
