@@ -191,6 +191,30 @@ extension Store {
         #expect(try store.rows("SELECT up_seconds, down_seconds FROM tunnel_uptime_daily") == [[.real(70), .real(20)]])
     }
 
+    @Test func daysInWhichNothingRunsAreThereAndUnknown() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([], at: 100)
+        // Asked while the concentrator is stopped, and after its start.
+        let (alive, now) = (noon + 100_000, noon + 2 * 86_400_000)
+        let days: [[Cell]] = [
+            [.text("2024-03-10"), .real(90), .real(86_310)], [.text("2024-03-11"), .real(0), .real(86_400)],
+            [.text("2024-03-12"), .real(0), .real(43_200)],
+        ]
+        for hasStarted in [false, true] {
+            if hasStarted { _ = try HistoryWriter(store).begin(instance: "two", now: now) }
+            try store.setClock(now: now, knownUntil: hasStarted ? now : alive)
+            for view in ["link_uptime_daily", "tunnel_uptime_daily"] {
+                let rows = try store.rows("SELECT day, up_seconds, unknown_seconds FROM \(view) ORDER BY day")
+                #expect(rows == days, "\(view)")
+            }
+            #expect(
+                try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_monthly")
+                    == [[.real(90), .real(11.5 * 86_400 - 90)]])
+        }
+        try store.rollUp(Retention(), now: now)
+        #expect(try store.rows("SELECT count(*) FROM uptime_days") == [[.integer(4)]])
+    }
+
     @Test func aStopOnPurposeIsNoOutage() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([HistoryEvent(adsl, at: noon + 20_000, .stopped(from: .up, reason: "shutdown"))], at: 20)
