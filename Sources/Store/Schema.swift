@@ -10,6 +10,7 @@ enum Schema {
         migrator.registerMigration("0003-ports", embedded: PackageResources._003_ports_sql)
         migrator.registerMigration(
             "0004-series-of-tunnels", embedded: PackageResources._004_series_of_tunnels_sql)
+        migrator.registerMigration("0005-deletion", embedded: PackageResources._005_deletion_sql)
         return migrator
     }
 

@@ -240,6 +240,23 @@ import TunnelModel
         }
     }
 
+    /// As in Debian's sqlite3, where foreign keys are off.
+    @Test func removalInTheShellLeavesNothingBehind() throws {
+        try store.add(try makeRichTunnel(), by: byTest)
+        try store.add(try makeTunnel(), by: byTest)
+        var configuration = Configuration()
+        configuration.foreignKeysEnabled = false
+        let shell = try DatabaseQueue(path: scratch.database, configuration: configuration)
+        try shell.write { try $0.execute(sql: "DELETE FROM tunnels WHERE name = 'rich'") }
+        for table in ["secrets", "routes", "links", "filters", "filter_links"] {
+            let left = try store.pool.read {
+                try Int.fetchOne($0, sql: "SELECT count(*) FROM \(table) WHERE tunnel_id = 1")
+            }
+            #expect(left == 0, "\(table)")
+        }
+        #expect(try store.definitions().tunnels.count == 1)
+    }
+
     @Test func theAuditTellsWhoDidWhat() throws {
         try store.add(try makeTunnel(), by: Change(uid: 1000, action: "add-tunnel"))
         _ = try store.change("acme", by: Change(uid: 0, action: "set-link", detail: "adsl1")) {
