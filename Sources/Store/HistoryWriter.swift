@@ -224,7 +224,7 @@ public final class HistoryWriter {
             "UPDATE state_changes SET at = :now WHERE at > :now",
             "DELETE FROM uptime_days WHERE day > :now - 86400000",
             "UPDATE settings SET value = :now - :now % 86400000 "
-                + "WHERE name = 'days_rolled_until' AND CAST(value AS INTEGER) > :now",
+                + "WHERE name IN ('days_rolled_until', 'intervals_whole_from') AND CAST(value AS INTEGER) > :now",
             "UPDATE settings SET value = :now - :now % 3600000 "
                 + "WHERE name = 'hours_rolled_until' AND CAST(value AS INTEGER) > :now",
         ] {

@@ -11,6 +11,7 @@ enum Schema {
         migrator.registerMigration(
             "0004-series-of-tunnels", embedded: PackageResources._004_series_of_tunnels_sql)
         migrator.registerMigration("0005-deletion", embedded: PackageResources._005_deletion_sql)
+        migrator.registerMigration("0006-thinning", embedded: PackageResources._006_thinning_sql)
         return migrator
     }
 

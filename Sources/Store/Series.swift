@@ -123,8 +123,9 @@ struct Series {
     private static func reopenDays(_ db: Database, from time: Int64) throws {
         let rolled = try Int64.fetchOne(
             db, sql: "SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'days_rolled_until'")
-        guard let rolled, time < rolled else { return }
-        let day = dayStart(time)
+        // Of what is not whole any more, the sums stay.
+        let day = max(dayStart(time), try Store.setting("intervals_whole_from", db))
+        guard let rolled, day < rolled else { return }
         try db.execute(sql: "DELETE FROM uptime_days WHERE day >= ?", arguments: [day])
         try db.execute(
             sql: "UPDATE settings SET value = ? WHERE name = 'days_rolled_until'", arguments: [String(day)])

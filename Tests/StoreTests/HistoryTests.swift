@@ -366,6 +366,55 @@ extension Store {
                 == [march, april])
     }
 
+    /// Ten days of a line that is away for a minute in every ten, beside one that is up.
+    @Test func aLineThatFlapsLeavesABoundedTraceAndTheSameSums() throws {
+        try record([define(adsl), define(lte)], at: 0)
+        try record([change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
+        let day: Int64 = 86_400_000
+        let start = dayStart(noon) + day
+        try store.sql(
+            """
+            DELETE FROM state_changes;
+            UPDATE intervals SET ended_at = \(start) WHERE ended_at IS NULL
+                AND series_id IN (SELECT id FROM series WHERE link <> 'lte');
+            CREATE TEMP TABLE flaps AS
+            WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 1439)
+            SELECT id, link, \(start) + n * 600000 AS at FROM n CROSS JOIN series WHERE link <> 'lte';
+            INSERT INTO intervals (series_id, state, degraded, started_at, ended_at)
+            SELECT id, iif(link = '', 'up', 'down'), link = '', at, at + 60000 FROM flaps
+            UNION ALL SELECT id, 'up', 0, at + 60000, at + 600000 FROM flaps
+            UNION ALL SELECT id, 'up', 0, \(start + 10 * day), NULL FROM series WHERE link <> 'lte';
+            INSERT INTO state_changes (series_id, at, previous, state)
+            SELECT id, at, 'up', 'down' FROM flaps WHERE link = 'adsl1'
+            UNION ALL SELECT id, at + 60000, 'down', 'up' FROM flaps WHERE link = 'adsl1';
+            DROP TABLE flaps;
+            """)
+        let now = start + 10 * day + 3_600_000
+        try store.setClock(now: now)
+        let links =
+            "SELECT day, link, up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily ORDER BY day, link"
+        let tunnels = "SELECT day, up_seconds, down_seconds, unknown_seconds FROM tunnel_uptime_daily ORDER BY day"
+        let before = (try store.rows(links), try store.rows(tunnels))
+        #expect(before.0.count == 24 && before.1.count == 12)
+        try store.rollUp(Retention(), now: now)
+        #expect(try store.rows(links) == before.0 && store.rows(tunnels) == before.1)
+        // The last two days are whole; of those before, there are outages alone.
+        try store.sql("UPDATE settings SET value = 0 WHERE name = 'intervals_whole_from'")
+        try store.thinOut(most: 900)
+        func count(_ rows: String) throws -> [[Cell]] { try store.rows("SELECT count(*) FROM \(rows)") }
+        #expect(try count("state_changes") == [[.integer(300 + 2 * 288)]])
+        #expect(try count("link_outages") == [[.integer(300 + 288)]])
+        #expect(try count("intervals WHERE state = 'up' AND ended_at < \(start + 8 * day)") == [[.integer(0)]])
+        #expect(try store.rows(links) == before.0 && store.rows(tunnels) == before.1)
+        // An outage that is noticed very late changes the sums of those days alone.
+        let change = HistoryEvent.Kind.changed(from: .up, to: .down, lastHeard: start + 5 * day, reason: "test")
+        try writer.record([HistoryEvent(lte, at: now, change)], eventsRead: 0, alive: now, now: now)
+        let after = (try store.rows(links), try store.rows(tunnels))
+        #expect(after.0.prefix(18) == before.0.prefix(18) && after.1.prefix(9) == before.1.prefix(9))
+        #expect(after.0[18] == before.0[18] && after.0[19][2...] == [.real(0), .real(86_400), .real(0)])
+        #expect(after.1[9][1...] == [.real(77_760), .real(8640), .real(0)])
+    }
+
     @Test func trafficIsWhatCountersGained() throws {
         try record([define(adsl)], at: 0)
         func sample(_ tx: Int64, _ rx: Int64, rtt: Int64?, at seconds: Int64, counters: Int64 = 1) throws {
