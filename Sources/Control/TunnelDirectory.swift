@@ -75,7 +75,7 @@ actor TunnelDirectory {
     func reload(
         names: Set<String>?, dryRun: Bool, by change: Change? = nil, isRestored: Bool = false
     ) throws(StoreError) -> ReloadReport {
-        let loaded = try store.definitions()
+        let loaded = try store.definitions(running: entries.mapValues(\.definition))
         var report = ReloadReport()
         var accepted: [(StoredTunnel, CompiledTunnel)] = []
         var refused = loaded.rejected

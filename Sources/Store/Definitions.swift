@@ -4,11 +4,15 @@ import TunnelModel
 extension Store {
     /// Every tunnel that can be run. One that cannot is told of and keeps no other from loading.
     ///
-    /// Of tunnels that cannot be together (an interface or a port in common), the older one is kept.
-    public func definitions() throws(StoreError) -> LoadedDefinitions {
+    /// Of tunnels that cannot be together (an interface or a port in common), one that runs as it is defined is kept before
+    /// one that was changed, and then the older one.
+    ///
+    /// - Parameter running: what runs, by id.
+    public func definitions(running: [Int64: TunnelDefinition] = [:]) throws(StoreError) -> LoadedDefinitions {
         var loaded = try read { try DefinitionRows($0).load() }
         var kept = ConflictIndex()
-        loaded.tunnels.sort { $0.id < $1.id }
+        func rank(_ tunnel: StoredTunnel) -> Int { running[tunnel.id] == tunnel.definition ? 0 : 1 }
+        loaded.tunnels.sort { (rank($0), $0.id) < (rank($1), $1.id) }
         var tunnels: [StoredTunnel] = []
         for tunnel in loaded.tunnels {
             let conflicts = kept.conflicts(of: tunnel.definition)

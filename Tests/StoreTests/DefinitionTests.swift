@@ -183,6 +183,16 @@ import TunnelModel
         #expect(loaded.rejected.map(\.name) == ["new"])
     }
 
+    @Test func oneThatRunsAsDefinedIsKeptBeforeOneThatWasChanged() throws {
+        let first = try store.add(try makeTunnel("old"), by: byTest)
+        let second = try store.add(try makeTunnel("new", port: 7000), by: byTest)
+        try store.sql("UPDATE links SET bind_port = 7000 WHERE tunnel_id = 1")
+        let loaded = try store.definitions(running: [first.id: first.definition, second.id: second.definition])
+        #expect(loaded.tunnels == [second])
+        #expect(loaded.rejected.map(\.name) == ["old"])
+        #expect(try store.definitions().rejected.map(\.name) == ["new"])
+    }
+
     @Test(arguments: [
         "UPDATE tunnels SET mtu = 1400", "UPDATE links SET fallback = 1",
         "INSERT INTO links (tunnel_id, name, bind_port) VALUES (1, 'new', 9999)",
