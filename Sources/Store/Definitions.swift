@@ -65,9 +65,12 @@ extension Store {
         _ edit: (inout TunnelDefinition) throws -> Void
     ) throws(StoreError) -> StoredTunnel {
         let (stored, entry) = try write { db -> (StoredTunnel, AuditEntry?) in
-            var tunnel = try Self.tunnel(named: name, expectedVersion: expectedVersion, db)
+            let placeholder = try Password((0..<32).map { _ in UInt8.random(in: 33...126) })
+            var tunnel = try Self.tunnel(
+                named: name, expectedVersion: expectedVersion, missingPassword: placeholder, db)
             let before = tunnel.definition
             try edit(&tunnel.definition)
+            if tunnel.definition.password == placeholder { _ = try Self.tunnel(named: name, expectedVersion: nil, db) }
             let rename = {
                 try Self.renameSeries(of: tunnel.id, from: before.name.text, to: tunnel.definition.name.text, db)
             }
@@ -132,10 +135,13 @@ extension Store {
         try read { try String.fetchSet($0, sql: "SELECT interface FROM tunnels") }
     }
 
-    private static func tunnel(named name: String, expectedVersion: Int64?, _ db: Database) throws -> StoredTunnel {
+    /// - Parameter missingPassword: what stands for a password that is not there, or none: for a change that gives one.
+    private static func tunnel(
+        named name: String, expectedVersion: Int64?, missingPassword: Password? = nil, _ db: Database
+    ) throws -> StoredTunnel {
         let id = try Int64.fetchOne(db, sql: "SELECT id FROM tunnels WHERE name = ?", arguments: [name])
         guard let id else { throw StoreError.noSuchTunnel(name) }
-        let loaded = try DefinitionRows(db, id: id).load()
+        let loaded = try DefinitionRows(db, id: id).load(missingPassword: missingPassword)
         if let rejected = loaded.rejected.first { throw StoreError.refused(rejected.problems) }
         guard let tunnel = loaded.tunnels.first else { throw StoreError.noSuchTunnel(name) }
         if let expectedVersion, expectedVersion != tunnel.version {

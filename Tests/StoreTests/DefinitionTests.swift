@@ -193,6 +193,21 @@ import TunnelModel
         #expect(try store.definitions().rejected.map(\.name) == ["new"])
     }
 
+    @Test(arguments: ["DELETE FROM secrets", "UPDATE secrets SET password = x'610a62'"])
+    func aPasswordIsGivenToATunnelThatHasNone(statement: String) throws {
+        try store.add(try makeTunnel(), by: byTest)
+        try store.sql(statement)
+        let problems = try store.definitions().rejected.flatMap(\.problems)
+        #expect(problems.map(\.field) == ["password"])
+        // Whatever else is asked for needs one first.
+        #expect(failure { _ = try store.change("acme", by: byTest) { $0.timeout = 9 } } == .refused(problems))
+        #expect(failure { _ = try store.change("acme", by: byTest) { _ in } } == .refused(problems))
+        let password = try Password(Array("new".utf8))
+        let changed = try store.change("acme", by: byTest) { $0.password = password }
+        #expect(try store.definitions().tunnels == [changed])
+        #expect(changed.definition.password == password)
+    }
+
     @Test(arguments: [
         "UPDATE tunnels SET mtu = 1400", "UPDATE links SET fallback = 1",
         "INSERT INTO links (tunnel_id, name, bind_port) VALUES (1, 'new', 9999)",
