@@ -473,6 +473,8 @@ extension Store {
         #expect(try await store.trafficByHour(range).rows.isEmpty)
         let changes = try await store.stateChanges(range)
         #expect(changes.rows.filter { $0[2] == .text("adsl1") }.map { $0[4] } == [.text("up"), .text("down")])
+        #expect(try await store.uptimeByDay(range, limit: 2).rows.count == 2)
+        await #expect(throws: StoreError.self) { try await store.uptimeByDay(range, limit: 1) }
         #expect(try await store.uptimeByDay(HistoryRange(tunnel: "nosuch")).rows.isEmpty)
         #expect(try await store.uptimeByDay(HistoryRange(since: noon + 2 * 86_400_000)).rows.isEmpty)
     }
