@@ -74,7 +74,6 @@ public final class HistoryWriter {
     ) throws(StoreError) -> Bool {
         guard var run else { throw .failed("history: begin() was not called") }
         let steppedBack = now < latestClock - 60_000
-        latestClock = now
         var pending = deadlines
         var seenSince = seenSince
         if steppedBack {
@@ -97,6 +96,7 @@ public final class HistoryWriter {
             try Self.declareDown(&pending, until: now, seenSince: seenSince, db)
             return run
         }
+        latestClock = now
         let hasLostSight = !run.isAlive && self.run?.isAlive == true
         self.run = run
         self.seenSince = seenSince
