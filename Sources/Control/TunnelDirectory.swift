@@ -291,7 +291,11 @@ actor TunnelDirectory {
         entry.rejected = []
         entry.forgetFormerLinks()
         entries[stored.id] = entry
-        if isSame { return }
+        if isSame {
+            // Edits that took each other back leave nothing for the supervisor to take up.
+            if let old, old.acknowledged >= old.generation { entries[stored.id]?.acknowledged = entry.generation }
+            return
+        }
         remember(old?.definition, becomes: entry)
         send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled), [])
     }
