@@ -9,7 +9,10 @@ import TunnelModel
 
 extension TunnelDirectory {
     /// Reads the engine's events and hands them on.
-    func drainEngineEvents(now: Int64 = Clock.wallMilliseconds()) {
+    ///
+    /// - Parameter now: nil: when this begins, which may be later than when it was asked for.
+    func drainEngineEvents(now: Int64? = nil) {
+        let now = now ?? Clock.wallMilliseconds()
         let batch = state.events(after: eventsRead)
         eventsRead = batch.read
         if batch.lost > 0 {
@@ -28,7 +31,8 @@ extension TunnelDirectory {
     }
 
     /// Once a second: whatever the events did not tell is taken from the state map, and the batch is written.
-    func tick(now: Int64) async {
+    func tick(now: Int64? = nil) async {
+        let now = now ?? Clock.wallMilliseconds()
         drainEngineEvents(now: now)
         let alive = state.header.heartbeat
         if HistoryWriter.isAlive(alive, now: now) {

@@ -205,6 +205,18 @@ import TunnelModel
         #expect(sent.requests.withLock { $0.last } == .remove(id: 3))
     }
 
+    @Test func copiesOfTheDatabaseThatAKilledProcessLeftAreRemoved() async throws {
+        let control = try await Fixture()
+        let directory = (control.store.path as NSString).deletingLastPathComponent
+        let names = { Set(try FileManager.default.contentsOfDirectory(atPath: directory)) }
+        let before = try names()
+        for name in ["backup-7-1.tmp", "restore-7-1.tmp", "restore-7-1.tmp-wal"] {
+            try Data().write(to: URL(fileURLWithPath: "\(directory)/\(name)"))
+        }
+        ControlService.removeRemnants(in: directory)
+        #expect(try names() == before && before.contains("mlvpn.db"))
+    }
+
     private final class Sent: Sendable {
         let requests = Mutex<[ControlRequest]>([])
     }
