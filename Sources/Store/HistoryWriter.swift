@@ -85,8 +85,8 @@ public final class HistoryWriter {
         } else {
             seenSince = nil
         }
-        run = try store.write { db in
-            var run = run
+        // Whoever changes a tunnel waits for this; the next batch takes up what this one cannot write.
+        try store.write(patience: 0.5) { db in
             if steppedBack { try Self.repairFuture(db, now: now) }
             try Self.keepRun(&run, alive: alive, eventsRead: eventsRead, now: now, db)
             for event in events {
@@ -94,7 +94,6 @@ public final class HistoryWriter {
                 try Self.apply(event, deadlines: &pending, db)
             }
             try Self.declareDown(&pending, until: now, seenSince: seenSince, db)
-            return run
         }
         latestClock = now
         let hasLostSight = !run.isAlive && self.run?.isAlive == true

@@ -6,6 +6,8 @@ import TunnelModel
 public final class Store: Sendable {
     public let path: String
     let pool: DatabasePool
+    /// How long a writer waits for another process's lock, in seconds.
+    private let busyTimeout: Double
     /// The file that was opened.
     private let identity: FileIdentity?
     /// Told of every entry of the audit once it is stored.
@@ -23,6 +25,7 @@ public final class Store: Sendable {
         audited: @escaping @Sendable (AuditEntry) -> Void = { _ in }
     ) throws(StoreError) {
         self.path = path
+        self.busyTimeout = busyTimeout
         self.audited = audited
         try Self.requireFile(path, mustExist: mustExist)
         identity = FileIdentity(of: path)
@@ -75,6 +78,27 @@ public final class Store: Sendable {
     func write<T>(_ body: (Database) throws -> T) throws(StoreError) -> T {
         try requireInPlace()
         do { return try pool.write(body) } catch { throw StoreError(error, path: path) }
+    }
+
+    /// What can as well be written later: waits for another process's lock no longer than `patience`, in seconds.
+    func write(patience: Double, _ body: (Database) throws -> Void) throws(StoreError) {
+        try requireInPlace()
+        do {
+            try pool.writeWithoutTransaction { db in
+                try Self.setPatience(min(patience, busyTimeout), db)
+                defer { try? Self.setPatience(busyTimeout, db) }
+                try db.inTransaction(.immediate) {
+                    try body(db)
+                    return .commit
+                }
+            }
+        } catch {
+            throw StoreError(error, path: path)
+        }
+    }
+
+    private static func setPatience(_ seconds: Double, _ db: Database) throws {
+        try db.execute(sql: "PRAGMA busy_timeout = \(Int(seconds * 1000))")
     }
 
     /// What is written to a file that has lost its name is lost with this process: it is refused.

@@ -76,6 +76,30 @@ import TunnelModel
         #expect(try store.definitions().tunnels.count == 1)
     }
 
+    /// A batch of history can wait; whoever changes a tunnel waits for it.
+    @Test func historyDoesNotWaitLongForALock() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database, busyTimeout: 60)
+        let writer = HistoryWriter(store)
+        _ = try writer.begin(instance: "one", now: noon)
+        let event = HistoryEvent(LinkSubject(tunnel: "a", link: "b"), at: noon, .defined(grace: 1000))
+        let shell = try DatabaseQueue(path: scratch.database)
+        let (error, time) = try shell.inDatabase { db in
+            try db.execute(sql: "BEGIN IMMEDIATE")
+            defer { try? db.execute(sql: "ROLLBACK") }
+            var error: StoreError?
+            let time = ContinuousClock().measure {
+                error = failure { try writer.record([event], eventsRead: 1, alive: noon, now: noon) }
+            }
+            return (error, time)
+        }
+        #expect(error == .locked(path: scratch.database) && time < .seconds(30), "\(time)")
+        try writer.record([event], eventsRead: 1, alive: noon, now: noon)
+        #expect(try store.currentStates().count == 1)
+        let timeout = try store.pool.writeWithoutTransaction { try Int.fetchOne($0, sql: "PRAGMA busy_timeout") }
+        #expect(timeout == 60_000)
+    }
+
     /// What would be written now would be gone with the process; what was there can still be saved.
     @Test func aDatabaseThatWasRemovedIsNotWrittenAnyMore() throws {
         let scratch = try ScratchDirectory()
