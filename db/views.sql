@@ -40,6 +40,11 @@ WITH RECURSIVE
         SELECT series_id, state, degraded, max(started_at, days_rolled_until), min(ended_at, now)
         FROM clock CROSS JOIN intervals
         WHERE ended_at > days_rolled_until
+        UNION ALL
+        -- Of what follows, nothing is known; its days are there all the same.
+        SELECT series_id, 'unknown', 0, max(known_until, started_at, days_rolled_until), now
+        FROM clock CROSS JOIN intervals
+        WHERE ended_at IS NULL AND known_until < now
     ),
     pieces (series_id, state, degraded, day, started, ended) AS (
         SELECT series_id, state, degraded, started - started % 86400000, started, ended

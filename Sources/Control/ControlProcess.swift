@@ -14,17 +14,20 @@ public struct ControlOptions: Sendable {
     public var adminGroup: String
     /// mlvpnd.conf; nil: the defaults.
     public var configFile: String?
+    /// Whether there must be a database already: one that is new and empty would end all that runs.
+    public var needsDatabase: Bool
     public var isStandalone: Bool
     public var log: LogSettings
 
     public init(
-        stateDirectory: String, user: String, adminGroup: String, configFile: String?, isStandalone: Bool,
-        log: LogSettings
+        stateDirectory: String, user: String, adminGroup: String, configFile: String?, needsDatabase: Bool,
+        isStandalone: Bool, log: LogSettings
     ) {
         self.stateDirectory = stateDirectory
         self.user = user
         self.adminGroup = adminGroup
         self.configFile = configFile
+        self.needsDatabase = needsDatabase
         self.isStandalone = isStandalone
         self.log = log
     }
@@ -56,7 +59,9 @@ public enum ControlProcess {
                 return wait(logger) { try await StandaloneMonitor(link: link, state: state, logger: logger).run() }
             }
             let listener = Descriptor(welcome.listener)
-            let store = try Store(path: options.stateDirectory + "/mlvpn.db") { AuditLog.write($0, to: logger) }
+            let store = try Store(
+                path: options.stateDirectory + "/mlvpn.db", mustExist: options.needsDatabase
+            ) { AuditLog.write($0, to: logger) }
             let service = ControlService(
                 link: link, state: state, store: store, adminGroup: adminGroup,
                 retention: Retention(

@@ -18,6 +18,7 @@ struct ControlService: Sendable {
     let logger: Logger
 
     func run(listener: Descriptor) async throws {
+        Self.removeRemnants(in: stateDirectory)
         let hub = EventHub()
         let recorder = Recorder(
             store: store, instance: SupervisorIdentity.text(), retention: retention, logger: logger)
@@ -53,9 +54,24 @@ struct ControlService: Sendable {
             hub.finish()
         }
         await monitors.stop()
-        await directory.tick(now: Clock.wallMilliseconds())
+        await directory.tick()
         await recorder.record(directory.takeSamples(), now: Clock.wallMilliseconds())
         store.close()
+    }
+
+    /// Copies of the database, with every password, that a process before this one was killed over.
+    static func removeRemnants(in directory: String) {
+        guard let list = opendir(directory) else { return }
+        defer { closedir(list) }
+        while let entry = readdir(list) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            // With what SQLite makes beside them.
+            if name.contains(".tmp"), name.hasPrefix("backup-") || name.hasPrefix("restore-") {
+                unlink("\(directory)/\(name)")
+            }
+        }
     }
 
     /// On TCP; an address that is not there (yet) is tried again, and keeps nothing else from working.
@@ -91,11 +107,11 @@ struct ControlService: Sendable {
         while true {
             try await Task.sleep(for: .seconds(1))
             seconds += 1
-            let now = Clock.wallMilliseconds()
-            await directory.tick(now: now)
+            await directory.tick()
             await monitors.update()
             if seconds % 10 == 0 { await directory.sample() }
             if seconds % 60 == 0 {
+                let now = Clock.wallMilliseconds()
                 await recorder.record(directory.takeSamples(), now: now)
                 await recorder.rollUp(now: now)
             }

@@ -9,7 +9,10 @@ import TunnelModel
 
 extension TunnelDirectory {
     /// Reads the engine's events and hands them on.
-    func drainEngineEvents(now: Int64 = Clock.wallMilliseconds()) {
+    ///
+    /// - Parameter now: nil: when this begins, which may be later than when it was asked for.
+    func drainEngineEvents(now: Int64? = nil) {
+        let now = now ?? Clock.wallMilliseconds()
         let batch = state.events(after: eventsRead)
         eventsRead = batch.read
         if batch.lost > 0 {
@@ -28,7 +31,8 @@ extension TunnelDirectory {
     }
 
     /// Once a second: whatever the events did not tell is taken from the state map, and the batch is written.
-    func tick(now: Int64) async {
+    func tick(now: Int64? = nil) async {
+        let now = now ?? Clock.wallMilliseconds()
         drainEngineEvents(now: now)
         let alive = state.header.heartbeat
         if HistoryWriter.isAlive(alive, now: now) {
@@ -56,6 +60,7 @@ extension TunnelDirectory {
     /// A state that history does not have: its event was lost, or is of a time that nobody saw.
     private func reconcile(now: Int64) {
         var history: [HistoryEvent] = []
+        var found: [LinkSubject: HistoryState] = [:]
         for entry in entries.values where entry.definition.enabled {
             for (name, slot) in entry.linkSlots {
                 guard let record = state.link(slot), let current = record.linkState.map(HistoryState.init) else {
@@ -66,7 +71,7 @@ extension TunnelDirectory {
                 guard current.isUp || before.isUp, current != before else { continue }
                 let at = before == .unknown ? now : min(max(record.since, 0), now)
                 let lastHeard = record.lastHeard > 0 ? min(record.lastHeard, now) : nil
-                known[subject] = current
+                found[subject] = current
                 history.append(
                     HistoryEvent(
                         subject, at: at,
@@ -75,6 +80,9 @@ extension TunnelDirectory {
                             reason: LinkReason(rawValue: record.reason)?.word ?? "")))
             }
         }
+        // What happened since the events were read tells of itself, and why, with the next ones.
+        guard state.eventCount == eventsRead else { return }
+        known.merge(found) { $1 }
         recorder.append(history)
     }
 

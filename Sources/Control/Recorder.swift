@@ -12,6 +12,7 @@ actor Recorder {
     /// Held while a batch is written, and while tunnels are renamed: a batch is of one time's names.
     private let writing = Mutex(())
     private var isFailing = false
+    private var clockCheck = ClockCheck()
     private let instance: String
 
     private struct Pending {
@@ -110,6 +111,8 @@ actor Recorder {
     }
 
     func rollUp(now: Int64) {
+        // Sums can wait; the views add up what is not summed up yet.
+        guard clockCheck.isBelievable(wall: now) else { return }
         do throws(StoreError) { try store.rollUp(retention, now: now) } catch {
             logger.error("history cannot be summed up: \(error)")
         }

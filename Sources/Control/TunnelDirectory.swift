@@ -51,9 +51,19 @@ actor TunnelDirectory {
         known = try store.currentStates()
         let report = try reload(names: nil, dryRun: false)
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
+        loseSight(of: Set(rejected.map(\.name)))
         send(.ready(kept: kept.sorted()), [])
         logger.notice(
             "definitions loaded", metadata: ["tunnels": "\(entries.count)", "rejected": "\(report.rejected.count)"])
+    }
+
+    /// Tunnels that may go on as they were, without a definition here by which they could be observed.
+    private func loseSight(of names: Set<String>) {
+        let now = Clock.wallMilliseconds()
+        for (subject, state) in known where names.contains(subject.tunnel) && state != .unknown {
+            known[subject] = .unknown
+            recorder.append([HistoryEvent(subject, at: now, .stopped(from: state, reason: "definition refused"))])
+        }
     }
 
     /// Compares the database with what was applied, and applies what differs.
@@ -65,7 +75,7 @@ actor TunnelDirectory {
     func reload(
         names: Set<String>?, dryRun: Bool, by change: Change? = nil, isRestored: Bool = false
     ) throws(StoreError) -> ReloadReport {
-        let loaded = try store.definitions()
+        let loaded = try store.definitions(running: entries.mapValues(\.definition))
         var report = ReloadReport()
         var accepted: [(StoredTunnel, CompiledTunnel)] = []
         var refused = loaded.rejected
@@ -158,6 +168,10 @@ actor TunnelDirectory {
                 compiled = try CompiledTunnel(compiling: definition)
                 if definition.name != old { renames = Renames([(old.text, definition.name.text)]) }
             }
+            // Renamed with SQL before: what is known of it has the name in force.
+            if let old = entries[stored.id]?.definition.name {
+                renames = old == stored.definition.name ? Renames() : Renames([(old.text, stored.definition.name.text)])
+            }
             return (stored, renames)
         }
         follow(renames)
@@ -197,6 +211,7 @@ actor TunnelDirectory {
             owners[slot] = id
             entries[id]?.slot = slot
             entries[id]?.linkSlots = Dictionary(linkSlots.map { ($0.link, $0.slot) }) { first, _ in first }
+            entries[id]?.forgetFormerLinks()
             entries[id]?.acknowledged = generation
             wakeWaiters { $0 == id && $1 <= generation }
         case .problem(let id, let link, let text):
@@ -274,11 +289,13 @@ actor TunnelDirectory {
         kept.remove(stored.id)
         entry.stored = stored
         entry.rejected = []
-        entry.linkProblems = entry.linkProblems.filter { name, _ in
-            stored.definition.links.contains { $0.name == name }
-        }
+        entry.forgetFormerLinks()
         entries[stored.id] = entry
-        if isSame { return }
+        if isSame {
+            // Edits that took each other back leave nothing for the supervisor to take up.
+            if let old, old.acknowledged >= old.generation { entries[stored.id]?.acknowledged = entry.generation }
+            return
+        }
         remember(old?.definition, becomes: entry)
         send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled), [])
     }

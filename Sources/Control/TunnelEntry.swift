@@ -26,6 +26,13 @@ struct TunnelEntry: Sendable {
     }
     var generation: UInt64 { UInt64(clamping: stored.version) }
 
+    /// Of links that are not defined any more, nothing is to be seen, whatever the supervisor still has of them.
+    mutating func forgetFormerLinks() {
+        let names = Set(definition.links.map(\.name))
+        linkSlots = linkSlots.filter { names.contains($0.key) }
+        linkProblems = linkProblems.filter { names.contains($0.key) }
+    }
+
     func subject(_ link: LinkName) -> LinkSubject {
         LinkSubject(tunnel: definition.name.text, link: link.text)
     }

@@ -72,12 +72,14 @@ struct DefinitionRows {
     }
 
     /// Each tunnel alone; what tunnels cannot share is not looked at.
-    func load() -> LoadedDefinitions {
+    ///
+    /// - Parameter missingPassword: what stands for a password that cannot be read; nil: its tunnel is rejected.
+    func load(missingPassword: Password? = nil) -> LoadedDefinitions {
         var loaded = LoadedDefinitions()
         for row in tunnels {
             let id: Int64 = row["id"]
             var reader = RowReader(row)
-            let definition = definition(id, &reader)
+            let definition = definition(id, missingPassword, &reader)
             var problems = reader.problems
             if problems.isEmpty, let definition { problems = definition.problems }
             if let definition, problems.isEmpty {
@@ -90,7 +92,9 @@ struct DefinitionRows {
     }
 
     /// Nil when not even a name, an interface and a password can be read; otherwise complete unless `reader` has problems.
-    private func definition(_ id: Int64, _ reader: inout RowReader) -> TunnelDefinition? {
+    private func definition(
+        _ id: Int64, _ missingPassword: Password?, _ reader: inout RowReader
+    ) -> TunnelDefinition? {
         let name = reader.value("name") { text throws(DefinitionError) in try TunnelName(text) }
         let interface = reader.value("interface") { text throws(DefinitionError) in try InterfaceName(text) }
         var password: Password?
@@ -100,7 +104,8 @@ struct DefinitionRows {
             }
             password = try Password(bytes)
         } catch {
-            reader.note(error)
+            password = missingPassword
+            if missingPassword == nil { reader.note(error) }
         }
         guard let name, let interface, let password else { return nil }
         var tunnel = TunnelDefinition(

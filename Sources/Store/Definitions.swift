@@ -4,11 +4,15 @@ import TunnelModel
 extension Store {
     /// Every tunnel that can be run. One that cannot is told of and keeps no other from loading.
     ///
-    /// Of tunnels that cannot be together (an interface or a port in common), the older one is kept.
-    public func definitions() throws(StoreError) -> LoadedDefinitions {
+    /// Of tunnels that cannot be together (an interface or a port in common), one that runs as it is defined is kept before
+    /// one that was changed, and then the older one.
+    ///
+    /// - Parameter running: what runs, by id.
+    public func definitions(running: [Int64: TunnelDefinition] = [:]) throws(StoreError) -> LoadedDefinitions {
         var loaded = try read { try DefinitionRows($0).load() }
         var kept = ConflictIndex()
-        loaded.tunnels.sort { $0.id < $1.id }
+        func rank(_ tunnel: StoredTunnel) -> Int { running[tunnel.id] == tunnel.definition ? 0 : 1 }
+        loaded.tunnels.sort { (rank($0), $0.id) < (rank($1), $1.id) }
         var tunnels: [StoredTunnel] = []
         for tunnel in loaded.tunnels {
             let conflicts = kept.conflicts(of: tunnel.definition)
@@ -61,16 +65,23 @@ extension Store {
         _ edit: (inout TunnelDefinition) throws -> Void
     ) throws(StoreError) -> StoredTunnel {
         let (stored, entry) = try write { db -> (StoredTunnel, AuditEntry?) in
-            var tunnel = try Self.tunnel(named: name, expectedVersion: expectedVersion, db)
+            let placeholder = try Password((0..<32).map { _ in UInt8.random(in: 33...126) })
+            var tunnel = try Self.tunnel(
+                named: name, expectedVersion: expectedVersion, missingPassword: placeholder, db)
             let before = tunnel.definition
             try edit(&tunnel.definition)
-            if tunnel.definition == before { return (tunnel, nil) }
+            if tunnel.definition.password == placeholder { _ = try Self.tunnel(named: name, expectedVersion: nil, db) }
+            let rename = {
+                try Self.renameSeries(of: tunnel.id, from: before.name.text, to: tunnel.definition.name.text, db)
+            }
+            if tunnel.definition == before {
+                try rename()
+                return (tunnel, nil)
+            }
             try Self.check(tunnel.definition, besides: tunnel.id, db)
             try Self.updateTunnel(tunnel.id, tunnel.definition, db)
             try Self.replaceParts(of: tunnel.id, tunnel.definition, db)
-            if tunnel.definition.name != before.name {
-                try Self.renameSeries([(before.name.text, tunnel.definition.name.text)], db)
-            }
+            try rename()
             let entry = try Self.record(
                 change, tunnel: tunnel.definition.name.text, from: before, to: tunnel.definition, db)
             tunnel.version = try Self.version(of: tunnel.id, db)
@@ -124,10 +135,13 @@ extension Store {
         try read { try String.fetchSet($0, sql: "SELECT interface FROM tunnels") }
     }
 
-    private static func tunnel(named name: String, expectedVersion: Int64?, _ db: Database) throws -> StoredTunnel {
+    /// - Parameter missingPassword: what stands for a password that is not there, or none: for a change that gives one.
+    private static func tunnel(
+        named name: String, expectedVersion: Int64?, missingPassword: Password? = nil, _ db: Database
+    ) throws -> StoredTunnel {
         let id = try Int64.fetchOne(db, sql: "SELECT id FROM tunnels WHERE name = ?", arguments: [name])
         guard let id else { throw StoreError.noSuchTunnel(name) }
-        let loaded = try DefinitionRows(db, id: id).load()
+        let loaded = try DefinitionRows(db, id: id).load(missingPassword: missingPassword)
         if let rejected = loaded.rejected.first { throw StoreError.refused(rejected.problems) }
         guard let tunnel = loaded.tunnels.first else { throw StoreError.noSuchTunnel(name) }
         if let expectedVersion, expectedVersion != tunnel.version {

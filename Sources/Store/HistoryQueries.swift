@@ -1,4 +1,5 @@
 import GRDB
+import TunnelModel
 
 /// What part of history is asked for. Times are milliseconds since 1970; nil: without that bound.
 public struct HistoryRange: Equatable, Sendable {
@@ -62,8 +63,12 @@ extension Store {
     }
 
     /// Uptime of each link, and of each tunnel (its link is null), by day.
-    public func uptimeByDay(_ range: HistoryRange) async throws(StoreError) -> QueryTable {
-        try await table(
+    ///
+    /// - Parameter limit: more rows are refused.
+    public func uptimeByDay(
+        _ range: HistoryRange, limit: Int = maximumRows
+    ) async throws(StoreError) -> QueryTable {
+        try await wholeTable(
             """
             WITH days AS (
                 SELECT day, tunnel, link, up_seconds, lossy_seconds, slow_seconds, down_seconds, unknown_seconds,
@@ -78,29 +83,33 @@ extension Store {
                 AND (:since IS NULL OR day >= strftime('%Y-%m-%d', :since / 1000, 'unixepoch'))
                 AND (:until IS NULL OR day <= strftime('%Y-%m-%d', :until / 1000, 'unixepoch'))
             ORDER BY day, tunnel, link LIMIT :limit
-            """, range)
+            """, range, limit: limit)
     }
 
-    public func uptimeByMonth(_ range: HistoryRange) async throws(StoreError) -> QueryTable {
-        try await table(
+    public func uptimeByMonth(
+        _ range: HistoryRange, limit: Int = maximumRows
+    ) async throws(StoreError) -> QueryTable {
+        try await wholeTable(
             """
             SELECT * FROM link_uptime_monthly
             WHERE (:tunnel IS NULL OR tunnel = :tunnel) AND (:link IS NULL OR link = :link)
                 AND (:since IS NULL OR month >= strftime('%Y-%m', :since / 1000, 'unixepoch'))
                 AND (:until IS NULL OR month <= strftime('%Y-%m', :until / 1000, 'unixepoch'))
             ORDER BY month, tunnel, link LIMIT :limit
-            """, range)
+            """, range, limit: limit)
     }
 
-    public func trafficByHour(_ range: HistoryRange) async throws(StoreError) -> QueryTable {
-        try await table(
+    public func trafficByHour(
+        _ range: HistoryRange, limit: Int = maximumRows
+    ) async throws(StoreError) -> QueryTable {
+        try await wholeTable(
             """
             SELECT * FROM link_traffic_hourly
             WHERE (:tunnel IS NULL OR tunnel = :tunnel) AND (:link IS NULL OR link = :link)
                 AND (:since IS NULL OR hour >= strftime('%Y-%m-%dT%H:00:00.000Z', :since / 1000, 'unixepoch'))
                 AND (:until IS NULL OR hour <= strftime('%Y-%m-%dT%H:%M:%fZ', :until / 1000.0, 'unixepoch'))
             ORDER BY hour, tunnel, link LIMIT :limit
-            """, range)
+            """, range, limit: limit)
     }
 
     /// Changes of state as they were seen, oldest first; the latest ones if there are more than `limit`.
@@ -121,9 +130,21 @@ extension Store {
             """, range, limit: limit)
     }
 
-    private func table(
-        _ sql: String, _ range: HistoryRange, limit: Int = maximumRows
+    /// Every row, or an error: a table that lacks some must not be taken for all.
+    private func wholeTable(
+        _ sql: String, _ range: HistoryRange, limit: Int
     ) async throws(StoreError) -> QueryTable {
+        let table = try await table(sql, range, limit: limit + 1)
+        guard table.rows.count <= limit else {
+            throw .refused([
+                DefinitionError(
+                    "history", "has more than \(limit) rows; ask for less with 'since', 'until' or a tunnel's name")
+            ])
+        }
+        return table
+    }
+
+    private func table(_ sql: String, _ range: HistoryRange, limit: Int) async throws(StoreError) -> QueryTable {
         try await readLater { db in
             let arguments: [String: (any DatabaseValueConvertible)?] = [
                 "tunnel": range.tunnel, "link": range.link, "since": range.since, "until": range.until, "limit": limit,

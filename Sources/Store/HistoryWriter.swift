@@ -38,7 +38,7 @@ public final class HistoryWriter {
     public init(_ store: Store) { self.store = store }
 
     /// Takes up the history of the daemon called `instance`, or begins a new run: what was known at the end of the last one
-    /// is unknown from then on.
+    /// is unknown from then on. What was renamed or removed since is so in history, too.
     ///
     /// - Parameter isRestored: the database is a backup that has been restored: what it knows ends with the backup, whoever
     ///   wrote it.
@@ -50,6 +50,7 @@ public final class HistoryWriter {
         let (run, eventsRead, isContinued) = try store.write { db in
             try Self.repairFuture(db, now: now)
             let last = try Row.fetchOne(db, sql: "SELECT * FROM runs ORDER BY id DESC LIMIT 1")
+            try Store.settleSeries(at: last?["alive_at"] ?? now, db)
             if let last, last["instance"] == instance, !isRestored {
                 return (Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64, true)
             }
@@ -73,7 +74,6 @@ public final class HistoryWriter {
     ) throws(StoreError) -> Bool {
         guard var run else { throw .failed("history: begin() was not called") }
         let steppedBack = now < latestClock - 60_000
-        latestClock = now
         var pending = deadlines
         var seenSince = seenSince
         if steppedBack {
@@ -85,8 +85,8 @@ public final class HistoryWriter {
         } else {
             seenSince = nil
         }
-        run = try store.write { db in
-            var run = run
+        // Whoever changes a tunnel waits for this; the next batch takes up what this one cannot write.
+        try store.write(patience: 0.5) { db in
             if steppedBack { try Self.repairFuture(db, now: now) }
             try Self.keepRun(&run, alive: alive, eventsRead: eventsRead, now: now, db)
             for event in events {
@@ -94,8 +94,8 @@ public final class HistoryWriter {
                 try Self.apply(event, deadlines: &pending, db)
             }
             try Self.declareDown(&pending, until: now, seenSince: seenSince, db)
-            return run
         }
+        latestClock = now
         let hasLostSight = !run.isAlive && self.run?.isAlive == true
         self.run = run
         self.seenSince = seenSince
@@ -223,7 +223,7 @@ public final class HistoryWriter {
             "UPDATE state_changes SET at = :now WHERE at > :now",
             "DELETE FROM uptime_days WHERE day > :now - 86400000",
             "UPDATE settings SET value = :now - :now % 86400000 "
-                + "WHERE name = 'days_rolled_until' AND CAST(value AS INTEGER) > :now",
+                + "WHERE name IN ('days_rolled_until', 'intervals_whole_from') AND CAST(value AS INTEGER) > :now",
             "UPDATE settings SET value = :now - :now % 3600000 "
                 + "WHERE name = 'hours_rolled_until' AND CAST(value AS INTEGER) > :now",
         ] {

@@ -61,6 +61,7 @@ extension Store {
             try Self.rollSamples(db, now: now)
             try Self.forget(retention, db, now: now)
         }
+        try thinOut()
     }
 
     /// Ten minutes into a day, the last outage of the day before has most likely been noticed.

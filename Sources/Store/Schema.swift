@@ -8,6 +8,10 @@ enum Schema {
         migrator.registerMigration("0001-definitions", embedded: PackageResources._001_definitions_sql)
         migrator.registerMigration("0002-history", embedded: PackageResources._002_history_sql)
         migrator.registerMigration("0003-ports", embedded: PackageResources._003_ports_sql)
+        migrator.registerMigration(
+            "0004-series-of-tunnels", embedded: PackageResources._004_series_of_tunnels_sql)
+        migrator.registerMigration("0005-deletion", embedded: PackageResources._005_deletion_sql)
+        migrator.registerMigration("0006-thinning", embedded: PackageResources._006_thinning_sql)
         return migrator
     }
 

@@ -58,19 +58,29 @@ struct Series {
 
     /// The row for a link (or for a tunnel, with link ''): in use, taken up again, or new.
     static func idForUse(_ db: Database, tunnel: String, link: String) throws -> Int64 {
-        let known = try Int64.fetchOne(
+        let known = try Row.fetchOne(
             db,
             sql: """
-                SELECT id FROM series WHERE tunnel = ? AND link = ?
+                SELECT id, retired_at IS NULL AND tunnel_id IS NOT NULL AS is_settled
+                FROM series WHERE tunnel = ? AND link = ?
                 ORDER BY retired_at IS NOT NULL, retired_at DESC LIMIT 1
                 """,
             arguments: [tunnel, link])
-        if let known {
-            try db.execute(sql: "UPDATE series SET retired_at = NULL WHERE id = ?", arguments: [known])
-            return known
+        let owner = "(SELECT id FROM tunnels WHERE name = :tunnel)"
+        guard let known else {
+            try db.execute(
+                sql: "INSERT INTO series (tunnel, link, tunnel_id) VALUES (:tunnel, :link, \(owner))",
+                arguments: ["tunnel": tunnel, "link": link])
+            return db.lastInsertedRowID
         }
-        try db.execute(sql: "INSERT INTO series (tunnel, link) VALUES (?, ?)", arguments: [tunnel, link])
-        return db.lastInsertedRowID
+        let id: Int64 = known["id"]
+        // One in use keeps its owner, whose name in the database may be another by now.
+        if known["is_settled"] == false {
+            try db.execute(
+                sql: "UPDATE series SET retired_at = NULL, tunnel_id = \(owner) WHERE id = :id",
+                arguments: ["tunnel": tunnel, "id": id])
+        }
+        return id
     }
 
     /// From `time` on, or from the open interval's start if that is later: intervals never overlap, whatever a clock did.
@@ -113,8 +123,9 @@ struct Series {
     private static func reopenDays(_ db: Database, from time: Int64) throws {
         let rolled = try Int64.fetchOne(
             db, sql: "SELECT CAST(value AS INTEGER) FROM settings WHERE name = 'days_rolled_until'")
-        guard let rolled, time < rolled else { return }
-        let day = dayStart(time)
+        // Of what is not whole any more, the sums stay.
+        let day = max(dayStart(time), try Store.setting("intervals_whole_from", db))
+        guard let rolled, day < rolled else { return }
         try db.execute(sql: "DELETE FROM uptime_days WHERE day >= ?", arguments: [day])
         try db.execute(
             sql: "UPDATE settings SET value = ? WHERE name = 'days_rolled_until'", arguments: [String(day)])
@@ -134,6 +145,52 @@ extension Store {
             try setApart(new, db)
             try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: [new, "/\(old)"])
         }
+    }
+
+    /// Tunnel `id` is called `name` from now on. It was `old` in the database, and in history what it was called when its
+    /// definition was last followed.
+    static func renameSeries(of id: Int64, from old: String, to name: String, _ db: Database) throws {
+        let known = try String.fetchOne(
+            db, sql: "SELECT tunnel FROM series WHERE tunnel_id = ? AND retired_at IS NULL LIMIT 1", arguments: [id])
+        let last = known ?? old
+        if last != name { try renameSeries([(last, name)], db) }
+    }
+
+    /// Brings history in line with definitions that were changed while nobody followed them: a renamed tunnel takes its
+    /// history along, and what is not defined any more has ended at `time`, when it was last seen.
+    static func settleSeries(at time: Int64, _ db: Database) throws {
+        let renamed = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT min(series.tunnel) AS old, tunnels.name FROM series JOIN tunnels ON tunnels.id = series.tunnel_id
+                WHERE series.retired_at IS NULL AND series.tunnel <> tunnels.name GROUP BY tunnels.id
+                """)
+        try renameSeries(renamed.map { ($0["old"], $0["name"]) }, db)
+        let gone = try String.fetchAll(
+            db,
+            sql: """
+                SELECT DISTINCT tunnel FROM series
+                WHERE retired_at IS NULL AND NOT EXISTS (SELECT 1 FROM tunnels WHERE tunnels.name = series.tunnel)
+                """)
+        for tunnel in gone { try retireTunnel(tunnel, at: time, db) }
+        let goneLinks = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT tunnel, link FROM series
+                WHERE retired_at IS NULL AND link <> '' AND NOT EXISTS (
+                    SELECT 1 FROM tunnels JOIN links ON links.tunnel_id = tunnels.id
+                    WHERE tunnels.name = series.tunnel AND links.name = series.link)
+                """)
+        for row in goneLinks {
+            var series = try Series(db, existing: LinkSubject(tunnel: row["tunnel"], link: row["link"]))
+            try series?.retire(db, at: time)
+        }
+        // A tunnel of that name may have been defined anew.
+        try db.execute(
+            sql: """
+                UPDATE series SET tunnel_id = (SELECT id FROM tunnels WHERE tunnels.name = series.tunnel)
+                WHERE retired_at IS NULL
+                """)
     }
 
     /// The history of a removed tunnel, whose name another one takes, gets a name of its own: under one name there is one

@@ -6,6 +6,8 @@ import TunnelModel
 public final class Store: Sendable {
     public let path: String
     let pool: DatabasePool
+    /// How long a writer waits for another process's lock, in seconds.
+    private let busyTimeout: Double
     /// The file that was opened.
     private let identity: FileIdentity?
     /// Told of every entry of the audit once it is stored.
@@ -15,13 +17,17 @@ public final class Store: Sendable {
     ///
     /// The file is made with mode 0600: it holds every tunnel's password.
     ///
-    /// - Parameter audited: told of every administrative change once it is stored.
+    /// - Parameters:
+    ///   - mustExist: a file that is missing is an error instead.
+    ///   - audited: told of every administrative change once it is stored.
     public init(
-        path: String, busyTimeout: Double = 5, audited: @escaping @Sendable (AuditEntry) -> Void = { _ in }
+        path: String, mustExist: Bool = false, busyTimeout: Double = 5,
+        audited: @escaping @Sendable (AuditEntry) -> Void = { _ in }
     ) throws(StoreError) {
         self.path = path
+        self.busyTimeout = busyTimeout
         self.audited = audited
-        try Self.createFile(path)
+        try Self.requireFile(path, mustExist: mustExist)
         identity = FileIdentity(of: path)
         do {
             var configuration = Configuration()
@@ -44,12 +50,14 @@ public final class Store: Sendable {
 
     public func close() { try? pool.close() }
 
-    private static func createFile(_ path: String) throws(StoreError) {
-        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0o600)
+    private static func requireFile(_ path: String, mustExist: Bool) throws(StoreError) {
+        let descriptor = open(path, O_RDWR | (mustExist ? 0 : O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0o600)
         guard descriptor >= 0 else {
             let code = errno
             let hint =
                 switch code {
+                case ENOENT where mustExist:
+                    "was removed; remove its -wal and -shm, too, and put a backup in its place: until mlvpnd is restarted, all runs on"
                 case ENOENT: "its directory does not exist; create it, or start mlvpnd, which does"
                 case EACCES, EPERM: "no permission; it must belong to the daemon's user, with mode 0600"
                 case EROFS: "its file system is read-only"
@@ -70,6 +78,27 @@ public final class Store: Sendable {
     func write<T>(_ body: (Database) throws -> T) throws(StoreError) -> T {
         try requireInPlace()
         do { return try pool.write(body) } catch { throw StoreError(error, path: path) }
+    }
+
+    /// What can as well be written later: waits for another process's lock no longer than `patience`, in seconds.
+    func write(patience: Double, _ body: (Database) throws -> Void) throws(StoreError) {
+        try requireInPlace()
+        do {
+            try pool.writeWithoutTransaction { db in
+                try Self.setPatience(min(patience, busyTimeout), db)
+                defer { try? Self.setPatience(busyTimeout, db) }
+                try db.inTransaction(.immediate) {
+                    try body(db)
+                    return .commit
+                }
+            }
+        } catch {
+            throw StoreError(error, path: path)
+        }
+    }
+
+    private static func setPatience(_ seconds: Double, _ db: Database) throws {
+        try db.execute(sql: "PRAGMA busy_timeout = \(Int(seconds * 1000))")
     }
 
     /// What is written to a file that has lost its name is lost with this process: it is refused.

@@ -15,6 +15,8 @@ extension Supervisor {
             if let directory = settings.stateDirectory {
                 arguments += ["--state-dir", directory, "--admin-group", settings.adminGroup]
                 if let scripts = settings.scriptDirectory { arguments += ["--script-dir", scripts] }
+                // A new database would end every tunnel of the one that was there.
+                if isControlReady { arguments.append("--existing-database") }
             } else {
                 arguments.append("--standalone")
             }

@@ -19,6 +19,8 @@ struct MlvpnControl: ParsableCommand {
     var adminGroup = "mlvpn-admin"
     @Option(help: "mlvpnd.conf.")
     var config: String?
+    @Flag(help: "Refuse to start with a new database.")
+    var existingDatabase = false
     @Flag(help: "Serve the monitoring sockets of one tunnel, without a database.")
     var standalone = false
     @Option(help: .hidden)
@@ -35,6 +37,6 @@ struct MlvpnControl: ParsableCommand {
             ControlProcess.run(
                 ControlOptions(
                     stateDirectory: stateDir, user: user, adminGroup: adminGroup, configFile: config,
-                    isStandalone: standalone, log: log)))
+                    needsDatabase: existingDatabase, isStandalone: standalone, log: log)))
     }
 }

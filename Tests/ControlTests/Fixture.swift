@@ -53,12 +53,15 @@ final class Fixture: Sendable {
     }
 
     /// The directory of a control process that comes after this one.
-    func successor(send: @escaping @Sendable (ControlRequest) -> Void) -> TunnelDirectory {
+    func successor(
+        _ recorder: Recorder? = nil, send: @escaping @Sendable (ControlRequest) -> Void
+    ) -> TunnelDirectory {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         return TunnelDirectory(
             store: store, state: StateReader(state: state),
-            recorder: Recorder(store: store, instance: "test", retention: Retention(), logger: logger), hub: EventHub(),
-            logger: logger, send: { request, _ in send(request) })
+            recorder: recorder
+                ?? Recorder(store: store, instance: "test", retention: Retention(), logger: logger),
+            hub: EventHub(), logger: logger, send: { request, _ in send(request) })
     }
 
     /// What the supervisor was told, in order.

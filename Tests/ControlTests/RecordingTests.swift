@@ -2,6 +2,7 @@ import AdminAPI
 import Foundation
 import HTTPTypes
 import LinuxSystem
+import Logging
 import ProcessChannel
 import Store
 import Synchronization
@@ -78,6 +79,50 @@ import TunnelModel
         let changes = try control.store.query(
             "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
         #expect(changes.rows == [[.integer(4)]])
+    }
+
+    @Test func aRemovedLinkIsNotSeenAnyMoreWhileTheSupervisorStillHasIt() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        let slots = try #require(await control.directory.entries.values.first).linkSlots
+        #expect(try await control.send(.delete, "/v1/tunnels/acme/links/lte").status == 200)
+        // Said before the supervisor knew.
+        await control.directory.handle(
+            .assigned(id: 1, generation: 1, slot: 1, linkSlots: slots.map { LinkSlot(link: $0, slot: $1) }))
+        for second in [2, 3] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "acme") == [.up])
+    }
+
+    @Test func aTunnelRenamedWithSQLAndThenChangedKeepsItsStates() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try sqlite(control.store.path, "UPDATE tunnels SET name = 'zenith'")
+        #expect(try await control.send(.patch, "/v1/tunnels/zenith", #"{"timeout": 20}"#).status == 200)
+        for second in [2, 3] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "zenith") == [.up, .up])
+        #expect(try openStates(control, "acme").isEmpty)
+        let changes = try control.store.query(
+            "SELECT count(*) FROM state_changes JOIN series ON series.id = series_id AND link <> ''")
+        #expect(changes.rows == [[.integer(2)]])
+    }
+
+    @Test func ofATunnelThatIsKeptWithoutADefinitionNothingIsKnown() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try sqlite(control.store.path, "UPDATE tunnels SET ip4 = '10.0.0.300/24'")
+        let recorder = Recorder(
+            store: control.store, instance: "test", retention: Retention(),
+            logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+        let next = control.successor(recorder) { _ in }
+        try await next.start(eventsRead: try await recorder.begin(now: start + 2000))
+        await next.tick(now: start + 3000)
+        #expect(try openStates(control, "acme") == [.unknown, .unknown])
     }
 
     @Test func whatWasDownIsDownAgainAfterATimeThatNobodySaw() async throws {
@@ -158,6 +203,18 @@ import TunnelModel
         #expect(sent.requests.withLock { $0.last } == .remove(id: 2))
         _ = try await next.reload(names: nil, dryRun: false)
         #expect(sent.requests.withLock { $0.last } == .remove(id: 3))
+    }
+
+    @Test func copiesOfTheDatabaseThatAKilledProcessLeftAreRemoved() async throws {
+        let control = try await Fixture()
+        let directory = (control.store.path as NSString).deletingLastPathComponent
+        let names = { Set(try FileManager.default.contentsOfDirectory(atPath: directory)) }
+        let before = try names()
+        for name in ["backup-7-1.tmp", "restore-7-1.tmp", "restore-7-1.tmp-wal"] {
+            try Data().write(to: URL(fileURLWithPath: "\(directory)/\(name)"))
+        }
+        ControlService.removeRemnants(in: directory)
+        #expect(try names() == before && before.contains("mlvpn.db"))
     }
 
     private final class Sent: Sendable {

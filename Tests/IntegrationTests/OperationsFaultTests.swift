@@ -106,14 +106,42 @@ import TunnelTestKit
             let saved = "\(bed.rig.directory)/saved.db"
             try bed.daemon.admin("backup", saved)
             bed.daemon.stop()
-            try bed.rig.run([
-                "sh", "-c",
-                "rm -f \(database)-* && install -m 600 -o mlvpn-control -g mlvpn-control \(saved) \(database)",
-            ])
+            try putInPlace(saved, bed)
             try bed.daemon.start()
             try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(30))
             try bed.daemon.admin("check")
         }
+    }
+
+    /// A new, empty database would end every customer's tunnel.
+    @Test func controlThatFindsItsDatabaseGoneWaitsForABackup() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            let saved = "\(bed.rig.directory)/saved.db"
+            try bed.daemon.admin("backup", saved)
+            try bed.rig.run(["rm", "\(bed.daemon.stateDirectory)/mlvpn.db"])
+            kill(try bed.pid(of: "mlvpn-control"), SIGKILL)
+            try waitUntil("control to miss its database", within: .seconds(20)) {
+                bed.daemon.process.output.contains("mlvpn.db: was removed")
+            }
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try putInPlace(saved, bed)
+            try waitUntil("control to be back", within: .seconds(60)) {
+                (try? admin(bed, ["show", "acme"]).code) == .exited(0)
+            }
+            try bed.waitForPing("10.78.0.1", from: customer)
+        }
+    }
+
+    private func putInPlace(_ backup: String, _ bed: TunnelBed) throws {
+        let database = "\(bed.daemon.stateDirectory)/mlvpn.db"
+        try bed.rig.run([
+            "sh", "-c",
+            "rm -f \(database)-* && install -m 600 -o mlvpn-control -g mlvpn-control \(backup) \(database)",
+        ])
     }
 
     /// Everything is killed at once, again and again: the database stays sound, and what nobody saw is unknown.

@@ -183,6 +183,31 @@ import TunnelModel
         #expect(loaded.rejected.map(\.name) == ["new"])
     }
 
+    @Test func oneThatRunsAsDefinedIsKeptBeforeOneThatWasChanged() throws {
+        let first = try store.add(try makeTunnel("old"), by: byTest)
+        let second = try store.add(try makeTunnel("new", port: 7000), by: byTest)
+        try store.sql("UPDATE links SET bind_port = 7000 WHERE tunnel_id = 1")
+        let loaded = try store.definitions(running: [first.id: first.definition, second.id: second.definition])
+        #expect(loaded.tunnels == [second])
+        #expect(loaded.rejected.map(\.name) == ["old"])
+        #expect(try store.definitions().rejected.map(\.name) == ["new"])
+    }
+
+    @Test(arguments: ["DELETE FROM secrets", "UPDATE secrets SET password = x'610a62'"])
+    func aPasswordIsGivenToATunnelThatHasNone(statement: String) throws {
+        try store.add(try makeTunnel(), by: byTest)
+        try store.sql(statement)
+        let problems = try store.definitions().rejected.flatMap(\.problems)
+        #expect(problems.map(\.field) == ["password"])
+        // Whatever else is asked for needs one first.
+        #expect(failure { _ = try store.change("acme", by: byTest) { $0.timeout = 9 } } == .refused(problems))
+        #expect(failure { _ = try store.change("acme", by: byTest) { _ in } } == .refused(problems))
+        let password = try Password(Array("new".utf8))
+        let changed = try store.change("acme", by: byTest) { $0.password = password }
+        #expect(try store.definitions().tunnels == [changed])
+        #expect(changed.definition.password == password)
+    }
+
     @Test(arguments: [
         "UPDATE tunnels SET mtu = 1400", "UPDATE links SET fallback = 1",
         "INSERT INTO links (tunnel_id, name, bind_port) VALUES (1, 'new', 9999)",
@@ -238,6 +263,23 @@ import TunnelModel
         for table in ["tunnels", "secrets", "routes", "links", "filters", "filter_links"] {
             #expect(try store.pool.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM \(table)") } == 0, "\(table)")
         }
+    }
+
+    /// As in Debian's sqlite3, where foreign keys are off.
+    @Test func removalInTheShellLeavesNothingBehind() throws {
+        try store.add(try makeRichTunnel(), by: byTest)
+        try store.add(try makeTunnel(), by: byTest)
+        var configuration = Configuration()
+        configuration.foreignKeysEnabled = false
+        let shell = try DatabaseQueue(path: scratch.database, configuration: configuration)
+        try shell.write { try $0.execute(sql: "DELETE FROM tunnels WHERE name = 'rich'") }
+        for table in ["secrets", "routes", "links", "filters", "filter_links"] {
+            let left = try store.pool.read {
+                try Int.fetchOne($0, sql: "SELECT count(*) FROM \(table) WHERE tunnel_id = 1")
+            }
+            #expect(left == 0, "\(table)")
+        }
+        #expect(try store.definitions().tunnels.count == 1)
     }
 
     @Test func theAuditTellsWhoDidWhat() throws {

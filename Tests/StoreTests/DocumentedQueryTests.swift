@@ -39,6 +39,23 @@ import Testing
         #expect(bytes < 100 * 50_000_000, "a year of 100 tunnels")
     }
 
+    /// However long ago it began: an outage that lasts is one of today.
+    @Test func anOutageOfFortyDaysIsNotLeftOut() throws {
+        let year = try Year()
+        try year.store.sql(
+            """
+            DELETE FROM intervals WHERE series_id = (SELECT id FROM series WHERE tunnel = 'customer100' AND link = 'lte');
+            DELETE FROM uptime_days WHERE series_id = (SELECT id FROM series WHERE tunnel = 'customer100' AND link = 'lte');
+            INSERT INTO intervals (series_id, state, started_at, reason)
+            SELECT id, 'down', (strftime('%s', 'now') - 40 * 86400) * 1000, 'timeout' FROM series
+            WHERE tunnel = 'customer100' AND link = 'lte';
+            """)
+        #expect(try year.shell(file: "longest-outages").rows.dropFirst().first?.prefix(2) == ["customer100", "lte"])
+        let worst = try year.shell(file: "worst-links-this-month").rows
+        let row = try #require(worst.first { $0.prefix(2) == ["customer100", "lte"] })
+        #expect(row[5] == "1" && (Double(row[6]) ?? 0) >= 40 * 1440, "\(row)")
+    }
+
     /// No query is left out above, and none is missing from the directory's README.
     @Test func everyFileIsTestedAndDocumented() throws {
         let files = try FileManager.default.contentsOfDirectory(atPath: Year.queries).filter { $0.hasSuffix(".sql") }

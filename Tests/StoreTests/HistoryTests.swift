@@ -191,6 +191,30 @@ extension Store {
         #expect(try store.rows("SELECT up_seconds, down_seconds FROM tunnel_uptime_daily") == [[.real(70), .real(20)]])
     }
 
+    @Test func daysInWhichNothingRunsAreThereAndUnknown() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([], at: 100)
+        // Asked while the concentrator is stopped, and after its start.
+        let (alive, now) = (noon + 100_000, noon + 2 * 86_400_000)
+        let days: [[Cell]] = [
+            [.text("2024-03-10"), .real(90), .real(86_310)], [.text("2024-03-11"), .real(0), .real(86_400)],
+            [.text("2024-03-12"), .real(0), .real(43_200)],
+        ]
+        for hasStarted in [false, true] {
+            if hasStarted { _ = try HistoryWriter(store).begin(instance: "two", now: now) }
+            try store.setClock(now: now, knownUntil: hasStarted ? now : alive)
+            for view in ["link_uptime_daily", "tunnel_uptime_daily"] {
+                let rows = try store.rows("SELECT day, up_seconds, unknown_seconds FROM \(view) ORDER BY day")
+                #expect(rows == days, "\(view)")
+            }
+            #expect(
+                try store.rows("SELECT up_seconds, unknown_seconds FROM link_uptime_monthly")
+                    == [[.real(90), .real(11.5 * 86_400 - 90)]])
+        }
+        try store.rollUp(Retention(), now: now)
+        #expect(try store.rows("SELECT count(*) FROM uptime_days") == [[.integer(4)]])
+    }
+
     @Test func aStopOnPurposeIsNoOutage() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([HistoryEvent(adsl, at: noon + 20_000, .stopped(from: .up, reason: "shutdown"))], at: 20)
@@ -253,6 +277,71 @@ extension Store {
         if case .text(let old)? = names.last?.first { #expect(old.hasPrefix("acme (removed 20")) }
     }
 
+    /// Control was killed before it wrote that they were gone, or they were deleted while it was away.
+    @Test(arguments: ["one", "two"])
+    func whatIsGoneWhenControlComesBackEndedWhenItWasLastSeen(instance: String) throws {
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([adsl, lte, other].map { define($0) }, at: 0)
+        try record([adsl, lte, other].map { change($0, 10, .connecting, .up) }, at: 10)
+        try record([change(adsl, 50, .up, .down, heard: 50)], at: 100)
+        try store.sql("DELETE FROM links WHERE name = 'lte'; DELETE FROM tunnels WHERE name = 'second'")
+        let next = HistoryWriter(store)
+        _ = try next.begin(instance: instance, now: noon + 400_000)
+        #expect(try store.currentStates() == [adsl: instance == "one" ? .down : .unknown])
+        let now = noon + 500_000
+        try next.record([define(adsl, 400)], eventsRead: 0, alive: now, now: now)
+        try store.setClock(now: now)
+        #expect(
+            try store.rows(
+                "SELECT up_seconds, down_seconds FROM link_uptime_daily WHERE link = 'lte' OR tunnel = 'second'")
+                == [[.real(90), .real(0)], [.real(90), .real(0)]])
+        // The only link that is left has been away: so has the tunnel.
+        #expect(
+            try store.rows("SELECT tunnel, up_seconds, down_seconds FROM tunnel_uptime_daily ORDER BY tunnel") == [
+                [.text("acme"), .real(90), .real(instance == "one" ? 400 : 0)],
+                [.text("second"), .real(90), .real(0)],
+            ])
+        #expect(try store.rows("SELECT count(*) FROM series WHERE retired_at IS NULL") == [[.integer(2)]])
+    }
+
+    @Test func tunnelsRenamedWhileControlWasAwayTakeTheirHistoryAlong() throws {
+        try store.add(try makeTunnel("second", port: 6000), by: byTest)
+        let other = LinkSubject(tunnel: "second", link: "adsl1")
+        try record([define(adsl), define(other), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 20, .up, .down, heard: 20)], at: 20)
+        try store.sql(
+            """
+            UPDATE tunnels SET name = 'x' WHERE name = 'acme'; UPDATE tunnels SET name = 'acme' WHERE name = 'second';
+            UPDATE tunnels SET name = 'second' WHERE name = 'x'
+            """)
+        let next = HistoryWriter(store)
+        _ = try next.begin(instance: "one", now: noon + 30_000)
+        #expect(try store.rows("SELECT tunnel FROM link_outages") == [[.text("second")]])
+        #expect(
+            try store.currentStates()
+                == [LinkSubject(tunnel: "second", link: "adsl1"): .down, adsl: .unknown])
+        // One that was defined anew under an old name is what is renamed next.
+        try store.sql("DELETE FROM tunnels WHERE name = 'second'")
+        var again = try makeTunnel("second", links: ["adsl1", "lte"])
+        again.interface = try InterfaceName("mlother")
+        try store.add(again, by: byTest)
+        _ = try next.begin(instance: "one", now: noon + 40_000)
+        try store.sql("UPDATE tunnels SET name = 'third' WHERE name = 'second'")
+        _ = try next.begin(instance: "one", now: noon + 50_000)
+        #expect(try store.rows("SELECT tunnel FROM link_outages") == [[.text("third")]])
+    }
+
+    @Test func aTunnelRenamedWithSQLAndThenChangedTakesItsHistoryAlong() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try store.sql("UPDATE tunnels SET name = 'zenith'")
+        _ = try store.change("zenith", by: byTest) { $0.timeout = 12 }
+        #expect(try store.currentStates() == [LinkSubject(tunnel: "zenith", link: "adsl1"): .up])
+        try store.sql("UPDATE tunnels SET name = 'acme'")
+        _ = try store.change("acme", by: byTest) { $0.name = try name("apex") }
+        #expect(try store.currentStates() == [LinkSubject(tunnel: "apex", link: "adsl1"): .up])
+    }
+
     @Test func aClockThatIsSetBackMakesNoNegativeInterval() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 4000, .up, .down, heard: 4000)], at: 4000)
@@ -275,6 +364,55 @@ extension Store {
         #expect(
             try store.rows("SELECT month, up_seconds, unknown_seconds FROM link_uptime_monthly ORDER BY month")
                 == [march, april])
+    }
+
+    /// Ten days of a line that is away for a minute in every ten, beside one that is up.
+    @Test func aLineThatFlapsLeavesABoundedTraceAndTheSameSums() throws {
+        try record([define(adsl), define(lte)], at: 0)
+        try record([change(adsl, 10, .connecting, .up), change(lte, 10, .connecting, .up)], at: 10)
+        let day: Int64 = 86_400_000
+        let start = dayStart(noon) + day
+        try store.sql(
+            """
+            DELETE FROM state_changes;
+            UPDATE intervals SET ended_at = \(start) WHERE ended_at IS NULL
+                AND series_id IN (SELECT id FROM series WHERE link <> 'lte');
+            CREATE TEMP TABLE flaps AS
+            WITH RECURSIVE n (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM n WHERE n < 1439)
+            SELECT id, link, \(start) + n * 600000 AS at FROM n CROSS JOIN series WHERE link <> 'lte';
+            INSERT INTO intervals (series_id, state, degraded, started_at, ended_at)
+            SELECT id, iif(link = '', 'up', 'down'), link = '', at, at + 60000 FROM flaps
+            UNION ALL SELECT id, 'up', 0, at + 60000, at + 600000 FROM flaps
+            UNION ALL SELECT id, 'up', 0, \(start + 10 * day), NULL FROM series WHERE link <> 'lte';
+            INSERT INTO state_changes (series_id, at, previous, state)
+            SELECT id, at, 'up', 'down' FROM flaps WHERE link = 'adsl1'
+            UNION ALL SELECT id, at + 60000, 'down', 'up' FROM flaps WHERE link = 'adsl1';
+            DROP TABLE flaps;
+            """)
+        let now = start + 10 * day + 3_600_000
+        try store.setClock(now: now)
+        let links =
+            "SELECT day, link, up_seconds, down_seconds, unknown_seconds FROM link_uptime_daily ORDER BY day, link"
+        let tunnels = "SELECT day, up_seconds, down_seconds, unknown_seconds FROM tunnel_uptime_daily ORDER BY day"
+        let before = (try store.rows(links), try store.rows(tunnels))
+        #expect(before.0.count == 24 && before.1.count == 12)
+        try store.rollUp(Retention(), now: now)
+        #expect(try store.rows(links) == before.0 && store.rows(tunnels) == before.1)
+        // The last two days are whole; of those before, there are outages alone.
+        try store.sql("UPDATE settings SET value = 0 WHERE name = 'intervals_whole_from'")
+        try store.thinOut(most: 900)
+        func count(_ rows: String) throws -> [[Cell]] { try store.rows("SELECT count(*) FROM \(rows)") }
+        #expect(try count("state_changes") == [[.integer(300 + 2 * 288)]])
+        #expect(try count("link_outages") == [[.integer(300 + 288)]])
+        #expect(try count("intervals WHERE state = 'up' AND ended_at < \(start + 8 * day)") == [[.integer(0)]])
+        #expect(try store.rows(links) == before.0 && store.rows(tunnels) == before.1)
+        // An outage that is noticed very late changes the sums of those days alone.
+        let change = HistoryEvent.Kind.changed(from: .up, to: .down, lastHeard: start + 5 * day, reason: "test")
+        try writer.record([HistoryEvent(lte, at: now, change)], eventsRead: 0, alive: now, now: now)
+        let after = (try store.rows(links), try store.rows(tunnels))
+        #expect(after.0.prefix(18) == before.0.prefix(18) && after.1.prefix(9) == before.1.prefix(9))
+        #expect(after.0[18] == before.0[18] && after.0[19][2...] == [.real(0), .real(86_400), .real(0)])
+        #expect(after.1[9][1...] == [.real(77_760), .real(8640), .real(0)])
     }
 
     @Test func trafficIsWhatCountersGained() throws {
@@ -335,6 +473,8 @@ extension Store {
         #expect(try await store.trafficByHour(range).rows.isEmpty)
         let changes = try await store.stateChanges(range)
         #expect(changes.rows.filter { $0[2] == .text("adsl1") }.map { $0[4] } == [.text("up"), .text("down")])
+        #expect(try await store.uptimeByDay(range, limit: 2).rows.count == 2)
+        await #expect(throws: StoreError.self) { try await store.uptimeByDay(range, limit: 1) }
         #expect(try await store.uptimeByDay(HistoryRange(tunnel: "nosuch")).rows.isEmpty)
         #expect(try await store.uptimeByDay(HistoryRange(since: noon + 2 * 86_400_000)).rows.isEmpty)
     }

@@ -1,9 +1,10 @@
--- The worst lines of this month: least uptime first, with how often and how long they were away.
+-- The worst lines of this month: least uptime first, with how often and how long they were away; an outage that
+-- began before is one of this month, too, with all its length.
 -- A line of which nothing is known is not listed.
 WITH outages AS (
     SELECT tunnel, link, count(*) AS outages, max(seconds) AS longest_seconds
     FROM link_outages
-    WHERE started_at >= strftime('%Y-%m-01T00:00:00.000Z', 'now')
+    WHERE ended_at IS NULL OR ended_at >= strftime('%Y-%m-01T00:00:00.000Z', 'now')
     GROUP BY tunnel, link
 )
 SELECT

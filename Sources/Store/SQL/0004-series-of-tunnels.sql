@@ -1,0 +1,1 @@
+../../../db/migrations/0004-series-of-tunnels.sql

@@ -1,0 +1,1 @@
+../../../db/migrations/0005-deletion.sql

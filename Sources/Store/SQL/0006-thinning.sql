@@ -1,0 +1,1 @@
+../../../db/migrations/0006-thinning.sql
