@@ -15,6 +15,7 @@ actor TunnelDirectory {
     let recorder: Recorder
     let hub: EventHub
     let logger: Logger
+    let host: HostResources
     let send: @Sendable (ControlRequest, [Descriptor]) -> Void
 
     var entries: [Int64: TunnelEntry] = [:]
@@ -28,19 +29,24 @@ actor TunnelDirectory {
     var known: [LinkSubject: HistoryState] = [:]
     var samples: [LinkSubject: SampleSum] = [:]
     var eventsRead: UInt64 = 0
+    /// The number of the latest recorded change that followers have.
+    var published: Int64 = 0
     /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
     var hasSight = true
+    /// What tunnels held until a moment ago, and since when they do not.
+    var released: [(claims: HostClaims, at: UInt64)] = []
     private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 
     init(
         store: Store, state: StateReader, recorder: Recorder, hub: EventHub, logger: Logger,
-        send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
+        host: HostResources = .system, send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
     ) {
         self.store = store
         self.state = state
         self.recorder = recorder
         self.hub = hub
         self.logger = logger
+        self.host = host
         self.send = send
     }
 
@@ -121,6 +127,8 @@ actor TunnelDirectory {
     }
 
     /// Stores a new tunnel and runs it.
+    ///
+    /// - Parameter dryRun: only says what would be wrong with it, but for what the host has in use now.
     func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
@@ -138,6 +146,7 @@ actor TunnelDirectory {
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }
         let compiled = try CompiledTunnel(compiling: definition)
+        try requireFree(definition)
         let stored = try store.add(definition, by: change)
         try await applyAndWait(stored, compiled)
         return stored
@@ -148,15 +157,16 @@ actor TunnelDirectory {
         _ name: String, expectedVersion: Int64?, by change: Change,
         _ edit: (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws(StoreError) -> StoredTunnel {
-        let interfaces = try store.interfaces()
+        let interfaces = try store.interfaces().union(foreignDevices())
         var compiled: CompiledTunnel?
         var renames = Renames()
         let stored = try recorder.renaming { () throws(StoreError) in
             let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
-                let old = definition.name
+                let old = definition
                 try edit(&definition, interfaces)
                 compiled = try CompiledTunnel(compiling: definition)
-                if definition.name != old { renames = Renames([(old.text, definition.name.text)]) }
+                try requireFree(definition, besides: old)
+                if definition.name != old.name { renames = Renames([(old.name.text, definition.name.text)]) }
             }
             return (stored, renames)
         }
@@ -236,7 +246,9 @@ actor TunnelDirectory {
     func entry(at slot: Slot) -> TunnelEntry? { owners[slot].flatMap { entries[$0] } }
 
     private func interfaces() throws(DefinitionError) -> Set<String> {
-        do { return try store.interfaces() } catch { throw DefinitionError("", error.description) }
+        do { return try store.interfaces().union(foreignDevices()) } catch {
+            throw DefinitionError("", error.description)
+        }
     }
 
     /// Of tunnels that were renamed with SQL.
@@ -279,6 +291,7 @@ actor TunnelDirectory {
         }
         entries[stored.id] = entry
         if isSame { return }
+        noteReleased(old?.definition)
         remember(old?.definition, becomes: entry)
         send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled), [])
     }
@@ -307,6 +320,7 @@ actor TunnelDirectory {
     private func forget(_ id: Int64) {
         guard let entry = entries.removeValue(forKey: id) else { return }
         if let slot = entry.slot, owners[slot] == id { owners[slot] = nil }
+        noteReleased(entry.definition)
         let now = Clock.wallMilliseconds()
         recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
         for link in entry.definition.links { known[entry.subject(link.name)] = nil }
