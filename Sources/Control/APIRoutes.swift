@@ -18,6 +18,8 @@ struct APIRoutes: Sendable {
     let logger: Logger
     /// Where uploads and copies of the database are kept while they pass.
     let stateDirectory: String
+    /// What of mlvpnd.conf could not be followed.
+    var settingsProblems: [String] = []
     /// Milliseconds since 1970.
     let startedAt = Clock.wallMilliseconds()
 

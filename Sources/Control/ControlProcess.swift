@@ -42,9 +42,8 @@ public enum ControlProcess {
         for number in [SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGPIPE] { signal(number, SIG_IGN) }
         umask(0o077)
         do {
-            let config = try readConfig(options.configFile)
+            let settings = ControlSettings(options, logger)
             let adminGroup = Account.groupID(named: options.adminGroup)
-            let tcp = options.isStandalone ? nil : try APIListener(config)
             if getuid() == 0 { try dropPrivileges(options) }
             if !options.isStandalone { ProcessTitle.set("mlvpn-control") }
             let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor))
@@ -56,21 +55,13 @@ public enum ControlProcess {
             let listener = Descriptor(welcome.listener)
             let store = try Store(path: options.stateDirectory + "/mlvpn.db") { AuditLog.write($0, to: logger) }
             let service = ControlService(
-                link: link, state: state, store: store, adminGroup: adminGroup,
-                retention: Retention(
-                    samples: config.historySamplesDays, hourly: config.historyHourlyDays, daily: config.historyDailyDays
-                ),
-                stateDirectory: options.stateDirectory, tcp: tcp, logger: logger)
+                link: link, state: state, store: store, adminGroup: adminGroup, settings: settings,
+                stateDirectory: options.stateDirectory, logger: logger)
             return wait(logger) { try await service.run(listener: listener) }
         } catch {
             logger.critical("\(error)")
             return 1
         }
-    }
-
-    private static func readConfig(_ path: String?) throws -> DaemonConfig {
-        guard let path, let data = FileManager.default.contents(atPath: path) else { return DaemonConfig() }
-        return try DaemonConfig.parse(data)
     }
 
     private static func dropPrivileges(_ options: ControlOptions) throws {

@@ -11,16 +11,14 @@ struct ControlService: Sendable {
     let state: StateReader
     let store: Store
     let adminGroup: UInt32?
-    let retention: Retention
+    let settings: ControlSettings
     let stateDirectory: String
-    /// Where else the API is served.
-    let tcp: APIListener?
     let logger: Logger
 
     func run(listener: Descriptor) async throws {
         let hub = EventHub()
         let recorder = Recorder(
-            store: store, instance: SupervisorIdentity.text(), retention: retention, logger: logger)
+            store: store, instance: SupervisorIdentity.text(), retention: settings.retention, logger: logger)
         let directory = TunnelDirectory(
             store: store, state: state, recorder: recorder, hub: hub, logger: logger, send: link.send(_:passing:))
         try await directory.start(eventsRead: try await recorder.begin(now: Clock.wallMilliseconds()))
@@ -31,7 +29,7 @@ struct ControlService: Sendable {
         guard let socket = listener.take() else { throw ControlError("the control socket was taken already") }
         let routes = APIRoutes(
             directory: directory, store: store, recorder: recorder, hub: hub, state: state, logger: logger,
-            stateDirectory: stateDirectory)
+            stateDirectory: stateDirectory, settingsProblems: settings.problems)
         let responder = routes.responder()
         let server = APIServer(responder: responder, access: .peers(adminGroup: adminGroup), logger: logger)
         let listening = Descriptor(socket)
@@ -41,7 +39,7 @@ struct ControlService: Sendable {
                 guard let socket = listening.take() else { return }
                 try await server.run(on: socket)
             }
-            if let tcp {
+            if let tcp = settings.tcp {
                 let server = APIServer(responder: responder, access: .tokens(tcp.tokens), logger: logger)
                 group.addTask { await listen(server, tcp) }
             }
