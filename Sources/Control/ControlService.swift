@@ -105,11 +105,27 @@ struct ControlService: Sendable {
 enum SupervisorIdentity {
     /// The machine's boot, and the supervisor's process and start (proc(5)).
     static func text() -> String {
-        let parent = getppid()
         let boot = contents("/proc/sys/kernel/random/boot_id").prefix { $0 != "\n" }
+        return "\(boot) \(getppid()) \(startTicks())"
+    }
+
+    /// When it was started, milliseconds since 1970.
+    static func startedAt() -> Int64 {
+        let now = Clock.wallMilliseconds()
+        var sinceBoot = timespec()
+        let ticksPerSecond = Int64(sysconf(Int32(_SC_CLK_TCK)))
+        guard let ticks = Int64(startTicks()), ticksPerSecond > 0, clock_gettime(CLOCK_BOOTTIME, &sinceBoot) == 0 else {
+            return now
+        }
+        let uptime = Int64(sinceBoot.tv_sec) * 1000 + Int64(sinceBoot.tv_nsec) / 1_000_000
+        return now - max(0, uptime - ticks * 1000 / ticksPerSecond)
+    }
+
+    /// Since boot.
+    private static func startTicks() -> String {
         // The command's name is in parentheses and may hold anything; what follows is in order, the start the 22nd field.
-        let fields = contents("/proc/\(parent)/stat").split(separator: ")").last?.split(separator: " ") ?? []
-        return "\(boot) \(parent) \(fields.count > 19 ? fields[19] : "")"
+        let fields = contents("/proc/\(getppid())/stat").split(separator: ")").last?.split(separator: " ") ?? []
+        return fields.count > 19 ? String(fields[19]) : ""
     }
 
     private static func contents(_ path: String) -> String {

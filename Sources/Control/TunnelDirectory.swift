@@ -285,6 +285,7 @@ actor TunnelDirectory {
         let isSame = old?.definition == stored.definition
         kept.remove(stored.id)
         entry.stored = stored
+        if old != nil { entry.reloadedAt = Clock.wallMilliseconds() }
         entry.rejected = []
         entry.linkProblems = entry.linkProblems.filter { name, _ in
             stored.definition.links.contains { $0.name == name }

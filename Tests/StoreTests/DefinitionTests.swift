@@ -281,6 +281,23 @@ import TunnelModel
         #expect(refusal { try store.add(try makeTunnel("last", port: 4000), by: byTest) }.count == 1)
     }
 
+    @Test func monitoringSocketsAreSharedByNoTwoTunnels() throws {
+        var first = try makeTunnel("first", port: 4000)
+        first.monitoring = Monitoring(unixPath: "/run/x/acme.sock", bindPort: 1040)
+        try store.add(first, by: byTest)
+        var second = try makeTunnel("second", port: 4010)
+        second.monitoring = Monitoring(unixPath: "/run/x/acme.sock", bindPort: 1041)
+        #expect(refusal { try store.add(second, by: byTest) }.count == 1)
+        second.monitoring = Monitoring(bindPort: 1040)
+        #expect(refusal { try store.add(second, by: byTest) }.count == 1)
+        // By SQL: the second one is not run.
+        second.monitoring = Monitoring()
+        try store.add(second, by: byTest)
+        try store.pool.write { try $0.execute(sql: "UPDATE tunnels SET control_bind_port = 1040") }
+        let loaded = try store.definitions()
+        #expect(loaded.tunnels.map(\.definition.name.text) == ["first"] && loaded.rejected.map(\.name) == ["second"])
+    }
+
     private func refusal(_ body: () throws -> Void) -> [String] {
         guard case .refused(let problems)? = failure(body) else { return [] }
         return problems.map(\.description)
