@@ -55,6 +55,7 @@ actor TunnelDirectory {
     func start(eventsRead: UInt64) throws(StoreError) {
         self.eventsRead = eventsRead
         known = try store.currentStates()
+        published = try store.latestChange()
         let report = try reload(names: nil, dryRun: false)
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
         send(.ready(kept: kept.sorted()), [])

@@ -207,7 +207,8 @@ struct Events: AsyncParsableCommand {
             return
         }
         let lines = EventStreamReader()
-        try await common.client.stream(Target("events", query: ["tunnel": tunnel, "follow": "1"])) { chunk in
+        try await common.client.stream(Target("events", query: ["tunnel": tunnel, "follow": "1", "limit": "100"])) {
+            chunk in
             for event in try await lines.events(in: chunk) {
                 try line(event)
                 guard Output.isComplete else { throw ExitCode(1) }
