@@ -238,7 +238,10 @@ actor TunnelDirectory {
     /// By name; nil for all.
     func snapshots(of name: String? = nil) throws(StoreError) -> [TunnelSnapshot] {
         let chosen = entries.values.filter { name == nil || $0.definition.name.text == name }
-        if let name, chosen.isEmpty && !rejected.contains(where: { $0.name == name }) { throw .noSuchTunnel(name) }
+        if let name, chosen.isEmpty {
+            guard let rows = rejected.first(where: { $0.name == name }) else { throw .noSuchTunnel(name) }
+            throw .refused(rows.problems.map { $0.within("the database") })
+        }
         return chosen.sorted { $0.definition.name < $1.definition.name }.map { TunnelSnapshot($0, state) }
     }
 
