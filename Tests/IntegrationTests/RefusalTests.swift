@@ -38,7 +38,7 @@ import TunnelTestKit
                 (["add-tunnel", "other", "--password-file", password, "--link", "l,bnid=:6000"], 1, "bnid"),
                 (["set-tunnel", "nobody", "--mtu", "1400"], 3, "nobody"),
                 (["set-link", "acme", "link9,bandwidth=5mbit"], 3, "link9"),
-                (["remove-tunnel", "nobody"], 3, "nobody"),
+                (["remove-tunnel", "nobody"], 3, "nobody"), (["status", ""], 2, "empty"), ([], 2, "command"),
                 (["frobnicate"], 2, "frobnicate"),
             ]
             for (arguments, code, word) in refused {
