@@ -55,9 +55,19 @@ public struct Table: Codable, Equatable, Sendable {
         self.rows = rows
     }
 
-    /// The rows as objects, which is how `--json` gives them.
+    /// The rows as objects, which is how `--json` gives them. Of columns with one name, the second is called `name:2`.
     public var objects: [[String: JSONValue]] {
-        rows.map { Dictionary(zip(columns, $0)) { first, _ in first } }
+        var keys: [String] = []
+        for column in columns {
+            var key = column
+            var number = 2
+            while keys.contains(key) {
+                key = "\(column):\(number)"
+                number += 1
+            }
+            keys.append(key)
+        }
+        return rows.map { Dictionary(zip(keys, $0)) { first, _ in first } }
     }
 }
 

@@ -144,7 +144,8 @@ extension JSONValue {
         switch cell {
         case .null: self = .null
         case .integer(let number): self = .integer(number)
-        case .real(let number): self = .number(number)
+        // JSON has no word for those that are infinite.
+        case .real(let number): self = number.isFinite ? .number(number) : .string("\(number)")
         case .text(let text): self = .string(text)
         case .bytes(let count): self = .string("(\(count) bytes)")
         }

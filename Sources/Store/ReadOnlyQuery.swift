@@ -16,6 +16,11 @@ extension Store {
             throw .inaccessible(path: path, detail: String(cString: sqlite3_errstr(opened)))
         }
         sqlite3_busy_timeout(handle, 2000)
+        // One function's work is not interrupted: what it may be given is bounded.
+        sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, 4 << 20)
+        sqlite3_limit(handle, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)
+        // These two make themselves known once, which is not for the operator's statement to do.
+        sqlite3_exec(handle, "SELECT 1 FROM json_each('[]'), json_tree('[]')", nil, nil, nil)
         sqlite3_set_authorizer(handle, { _, action, first, second, _, _ in authorize(action, first, second) }, nil)
         var deadline = time(nil) + seconds
         return try withUnsafeMutablePointer(to: &deadline) { deadline throws(StoreError) in
