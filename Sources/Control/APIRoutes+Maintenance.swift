@@ -30,7 +30,12 @@ extension APIRoutes {
             let file = "\(stateDirectory)/restore-\(getpid())-\(Clock.now()).tmp"
             defer { unlink(file) }
             try await receive(request, into: file)
-            try await recorder.restore(from: file, now: Clock.wallMilliseconds())
+            do { try await recorder.restore(from: file, now: Clock.wallMilliseconds()) } catch {
+                // Its name here is none that the operator knows.
+                var problem = Problem(error)
+                problem.detail = problem.detail.replacing(file, with: "the uploaded file")
+                throw problem
+            }
             return try Response.json(try await directory.takeUpRestored(by: context.change("restore")))
         }
     }

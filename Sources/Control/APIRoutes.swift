@@ -52,7 +52,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored), status: isTrial ? .ok : .created)
         }
         group.get("tunnels/:name") { request, context in
-            let name = try context.parameters.require("name")
+            let name = try context.name("name")
             return try Response.json(document(try store.tunnel(named: name), secrets: try request.flag("secrets")))
         }
         group.patch("tunnels/:name") { request, context in
@@ -63,7 +63,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored))
         }
         group.delete("tunnels/:name") { request, context in
-            let name = try context.parameters.require("name")
+            let name = try context.name("name")
             try await directory.remove(
                 name, expectedVersion: try request.expectedVersion(),
                 by: context.change("remove-tunnel"))
@@ -89,7 +89,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored), status: .created)
         }
         group.patch("tunnels/:name/links/:link") { request, context in
-            let link = try context.parameters.require("link")
+            let link = try context.name("link")
             var body = try await request.decode(JSONValue.self)
             if case .object(var members) = body {
                 members["name"] = members["name"] ?? .string(link)
@@ -110,7 +110,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored))
         }
         group.delete("tunnels/:name/links/:link") { request, context in
-            let link = try context.parameters.require("link")
+            let link = try context.name("link")
             let stored = try await edit(request, context, "remove-link", detail: link) { definition, _ in
                 let index = try Self.index(of: link, in: definition)
                 if let filter = definition.filters.first(where: { $0.links.contains { $0.text == link } }) {
@@ -170,7 +170,7 @@ struct APIRoutes: Sendable {
         _ edit: @Sendable (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws -> StoredTunnel {
         try await directory.change(
-            try context.parameters.require("name"), expectedVersion: try request.expectedVersion(),
+            try context.name("name"), expectedVersion: try request.expectedVersion(),
             by: context.change(action, detail: detail), edit)
     }
 
