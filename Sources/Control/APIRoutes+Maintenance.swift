@@ -16,7 +16,7 @@ extension APIRoutes {
         group.get("backup") { _, _ in
             let file = "\(stateDirectory)/backup-\(getpid())-\(Clock.now()).tmp"
             defer { unlink(file) }
-            try store.backup(to: file)
+            try await BlockingWork.run { try store.backup(to: file) }
             // Open before it loses its name: it is gone with the last reader.
             let source = try FileChunks(path: file)
             return Response(

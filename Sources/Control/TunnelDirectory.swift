@@ -10,6 +10,9 @@ import TunnelModel
 ///
 /// A definition's generation is its version in the database: a restart of control changes nothing that runs.
 actor TunnelDirectory {
+    private let executor = BlockingExecutor(label: "tunnels")
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
     let store: Store
     let state: StateReader
     let recorder: Recorder
