@@ -55,9 +55,19 @@ public struct Table: Codable, Equatable, Sendable {
         self.rows = rows
     }
 
-    /// The rows as objects, which is how `--json` gives them.
+    /// The rows as objects, which is how `--json` gives them. Of columns with one name, the second is called `name:2`.
     public var objects: [[String: JSONValue]] {
-        rows.map { Dictionary(zip(columns, $0)) { first, _ in first } }
+        var keys: [String] = []
+        for column in columns {
+            var key = column
+            var number = 2
+            while keys.contains(key) {
+                key = "\(column):\(number)"
+                number += 1
+            }
+            keys.append(key)
+        }
+        return rows.map { Dictionary(zip(keys, $0)) { first, _ in first } }
     }
 }
 
@@ -77,14 +87,36 @@ public struct StateEvent: Codable, Equatable, Sendable {
     public var previous: String
     public var state: String
     public var reason: String
+    /// The last authenticated datagram before it, ISO 8601; nil for none.
+    public var lastHeard: String?
 
-    public init(at: String, tunnel: String, link: String?, previous: String, state: String, reason: String) {
+    enum CodingKeys: String, CodingKey {
+        case at, tunnel, link, previous, state, reason
+        case lastHeard = "last_heard"
+    }
+
+    public init(
+        at: String, tunnel: String, link: String?, previous: String, state: String, reason: String, lastHeard: String?
+    ) {
         self.at = at
         self.tunnel = tunnel
         self.link = link
         self.previous = previous
         self.state = state
         self.reason = reason
+        self.lastHeard = lastHeard
+    }
+
+    /// With null for what is not there, as history gives it.
+    public func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(at, forKey: .at)
+        try container.encode(tunnel, forKey: .tunnel)
+        try container.encode(link, forKey: .link)
+        try container.encode(previous, forKey: .previous)
+        try container.encode(state, forKey: .state)
+        try container.encode(reason, forKey: .reason)
+        try container.encode(lastHeard, forKey: .lastHeard)
     }
 }
 

@@ -27,6 +27,12 @@ struct APIContext: RequestContext {
         via = source.via
     }
 
+    /// A name in the path; what a client has escaped is meant as it was.
+    func name(_ key: String) throws -> String {
+        let text = try parameters.require(key)
+        return text.removingPercentEncoding ?? text
+    }
+
     /// What this request does, for the audit.
     func change(_ action: String, detail: String = "") -> Change {
         Change(uid: uid, via: via, action: action, detail: detail)
@@ -100,11 +106,20 @@ extension Response {
     /// With a link to the page that begins after `cursor` (RFC 8288); nil: this is the last one.
     func linkingNext(_ cursor: String?, after request: Request) -> Response {
         guard let cursor, let link = HTTPField.Name("Link") else { return self }
-        var query = request.uri.queryParameters.filter { $0.key != "cursor" }.map { "\($0.key)=\($0.value)" }
-        query.append("cursor=\(cursor)")
+        var query = request.uri.queryParameters.filter { $0.key != "cursor" }.map {
+            "\(Self.escaped($0.key))=\(Self.escaped($0.value))"
+        }
+        query.append("cursor=\(Self.escaped(cursor))")
         var response = self
         response.headers[link] = "<\(request.uri.path)?\(query.joined(separator: "&"))>; rel=\"next\""
         return response
+    }
+
+    /// All but RFC 3986's unreserved characters.
+    private static func escaped(_ text: some StringProtocol) -> String {
+        let unreserved = CharacterSet(
+            charactersIn: "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+        return text.addingPercentEncoding(withAllowedCharacters: unreserved) ?? ""
     }
 
     static func text(_ text: String, type: String = "text/plain; charset=utf-8") -> Response {

@@ -13,7 +13,7 @@ extension APIRoutes {
                 snapLength: try number(request, "snap_length", 1...CaptureLimits.maximumSnapLength, default: 65535),
                 seconds: try number(request, "seconds", 1...3600, default: 60))
             let capture = try await directory.capture(
-                try context.parameters.require("name"), link: request.parameter("link"), limits: limits,
+                try context.name("name"), link: request.parameter("link"), limits: limits,
                 by: context.change("capture", detail: request.parameter("link") ?? ""))
             return Response(
                 status: .ok, headers: [.contentType: "application/vnd.tcpdump.pcap", .cacheControl: "no-store"],
@@ -25,7 +25,7 @@ extension APIRoutes {
         group.put("tunnels/:name/debug") { request, context in
             let body = try await request.decode(DebugTokenList.self)
             try await directory.debug(
-                try context.parameters.require("name"), tokens: body.tokens,
+                try context.name("name"), tokens: body.tokens,
                 by: context.change("debug", detail: body.tokens.isEmpty ? "off" : body.tokens.joined(separator: " ")))
             return try Response.json(body)
         }
@@ -60,11 +60,11 @@ extension TunnelDirectory {
             throw Problem(.refused, "tunnel \(name) is disabled; enable it first, there is nothing to capture")
         }
         let type: PacketCapture.LinkType = linkName == nil && entry.definition.device == .tap ? .ethernet : .raw
-        let capture = try PacketCapture(type, limits) { descriptor in
+        // Nothing is looked at that is not recorded.
+        try store.record(change, of: name)
+        return try PacketCapture(type, limits) { descriptor in
             send(.capture(id: entry.stored.id, link: linkName, limits: limits), [descriptor])
         }
-        try store.record(change, of: name)
-        return capture
     }
 
     /// Which of the engine's doings are logged for one tunnel, until the daemon ends or this is called again.
@@ -79,8 +79,8 @@ extension TunnelDirectory {
             }
             set.insert(bit)
         }
-        send(.debug(id: entry.stored.id, tokens: set.rawValue), [])
         try store.record(change, of: name)
+        send(.debug(id: entry.stored.id, tokens: set.rawValue), [])
     }
 
     private func entry(named name: String) throws(StoreError) -> TunnelEntry {

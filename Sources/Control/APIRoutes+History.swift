@@ -31,12 +31,11 @@ extension APIRoutes {
                     Table(try await store.stateChanges(try Self.range(request), limit: try request.limit(default: 100)))
                 )
             }
-            return try follow(tunnel)
+            return try follow(tunnel, latest: try request.limit(default: 0))
         }
         group.post("sql") { request, _ in
             let query = try await request.decode(QueryRequest.self)
-            // Away from the threads that serve the others: it may take seconds.
-            let table = try await Task.detached { try store.query(query.sql) }.value
+            let table = try await BlockingWork.run { try store.query(query.sql) }
             return try Response.json(Table(table))
         }
         group.get("audit") { request, _ in
@@ -58,11 +57,15 @@ extension APIRoutes {
     }
 
     /// Server-sent events: one JSON document each, a comment every 15 seconds.
-    private func follow(_ tunnel: String?) throws -> Response {
+    ///
+    /// - Parameter latest: how many of the latest come first.
+    private func follow(_ tunnel: String?, latest: Int) throws -> Response {
         guard let events = hub.follow() else {
             throw Problem(.unavailable, "\(EventHub.maximumFollowers) clients follow events already; end one of them")
         }
-        let lines = EventLines(events: events, tunnel: tunnel)
+        // Followed already: what is recorded meanwhile comes twice, and is left out once.
+        let lines = EventLines(
+            latest: try store.changes(of: tunnel, limit: min(latest, EventHub.backlog)), events: events, tunnel: tunnel)
         return Response(
             status: .ok, headers: [.contentType: "text/event-stream", .cacheControl: "no-store"],
             body: .init { writer in
@@ -92,7 +95,8 @@ extension APIRoutes {
 
 /// A stream of events as text, kept alive by comments.
 private struct EventLines: Sendable {
-    let events: AsyncStream<StateEvent>
+    let latest: [RecordedChange]
+    let events: AsyncStream<RecordedChange>
     let tunnel: String?
 
     func all() -> AsyncThrowingStream<[UInt8], any Error> {
@@ -101,9 +105,10 @@ private struct EventLines: Sendable {
         let task = Task {
             await withTaskGroup { group in
                 group.addTask {
-                    for await event in events where tunnel == nil || event.tunnel == tunnel {
-                        guard let json = try? JSON.encode(event) else { continue }
-                        continuation.yield(Array("data: ".utf8) + json + Array("\n\n".utf8))
+                    for change in latest { continuation.yield(Self.line(change)) }
+                    var known = Set(latest.map(\.id))
+                    for await change in events where tunnel == nil || change.tunnel == tunnel {
+                        if known.isEmpty || known.remove(change.id) == nil { continuation.yield(Self.line(change)) }
                     }
                 }
                 group.addTask {
@@ -116,6 +121,14 @@ private struct EventLines: Sendable {
         }
         continuation.onTermination = { _ in task.cancel() }
         return stream
+    }
+
+    private static func line(_ change: RecordedChange) -> [UInt8] {
+        let event = StateEvent(
+            at: Timestamp.text(change.at), tunnel: change.tunnel, link: change.link, previous: change.previous,
+            state: change.state, reason: change.reason, lastHeard: change.lastHeard.map { Timestamp.text($0) })
+        guard let json = try? JSON.encode(event) else { return [] }
+        return Array("data: ".utf8) + json + Array("\n\n".utf8)
     }
 }
 
@@ -130,7 +143,8 @@ extension JSONValue {
         switch cell {
         case .null: self = .null
         case .integer(let number): self = .integer(number)
-        case .real(let number): self = .number(number)
+        // JSON has no word for those that are infinite.
+        case .real(let number): self = number.isFinite ? .number(number) : .string("\(number)")
         case .text(let text): self = .string(text)
         case .bytes(let count): self = .string("(\(count) bytes)")
         }

@@ -16,7 +16,7 @@ extension APIRoutes {
         group.get("backup") { _, _ in
             let file = "\(stateDirectory)/backup-\(getpid())-\(Clock.now()).tmp"
             defer { unlink(file) }
-            try store.backup(to: file)
+            try await BlockingWork.run { try store.backup(to: file) }
             // Open before it loses its name: it is gone with the last reader.
             let source = try FileChunks(path: file)
             return Response(
@@ -30,14 +30,19 @@ extension APIRoutes {
             let file = "\(stateDirectory)/restore-\(getpid())-\(Clock.now()).tmp"
             defer { unlink(file) }
             try await receive(request, into: file)
-            try await recorder.restore(from: file, now: Clock.wallMilliseconds())
+            do { try await recorder.restore(from: file, now: Clock.wallMilliseconds()) } catch {
+                // Its name here is none that the operator knows.
+                var problem = Problem(error)
+                problem.detail = problem.detail.replacing(file, with: "the uploaded file")
+                throw problem
+            }
             return try Response.json(try await directory.takeUpRestored(by: context.change("restore")))
         }
     }
 
     /// What is wrong with the database or with what runs; empty when all is well.
     private func check() async throws -> CheckReport {
-        var report = CheckReport(problems: try await store.integrityProblems())
+        var report = CheckReport(problems: settingsProblems + (try await store.integrityProblems()))
         let trial = try await directory.reload(names: nil, dryRun: true)
         report.problems += trial.rejected.map { "tunnel \($0.name): \($0.problems.joined(separator: "; "))" }
         for snapshot in try await directory.snapshots() {

@@ -18,6 +18,8 @@ struct APIRoutes: Sendable {
     let logger: Logger
     /// Where uploads and copies of the database are kept while they pass.
     let stateDirectory: String
+    /// What of mlvpnd.conf could not be followed.
+    var settingsProblems: [String] = []
     /// Milliseconds since 1970.
     let startedAt = Clock.wallMilliseconds()
 
@@ -50,7 +52,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored), status: isTrial ? .ok : .created)
         }
         group.get("tunnels/:name") { request, context in
-            let name = try context.parameters.require("name")
+            let name = try context.name("name")
             return try Response.json(document(try store.tunnel(named: name), secrets: try request.flag("secrets")))
         }
         group.patch("tunnels/:name") { request, context in
@@ -61,7 +63,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored))
         }
         group.delete("tunnels/:name") { request, context in
-            let name = try context.parameters.require("name")
+            let name = try context.name("name")
             try await directory.remove(
                 name, expectedVersion: try request.expectedVersion(),
                 by: context.change("remove-tunnel"))
@@ -87,7 +89,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored), status: .created)
         }
         group.patch("tunnels/:name/links/:link") { request, context in
-            let link = try context.parameters.require("link")
+            let link = try context.name("link")
             var body = try await request.decode(JSONValue.self)
             if case .object(var members) = body {
                 members["name"] = members["name"] ?? .string(link)
@@ -108,7 +110,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored))
         }
         group.delete("tunnels/:name/links/:link") { request, context in
-            let link = try context.parameters.require("link")
+            let link = try context.name("link")
             let stored = try await edit(request, context, "remove-link", detail: link) { definition, _ in
                 let index = try Self.index(of: link, in: definition)
                 if let filter = definition.filters.first(where: { $0.links.contains { $0.text == link } }) {
@@ -168,7 +170,7 @@ struct APIRoutes: Sendable {
         _ edit: @Sendable (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws -> StoredTunnel {
         try await directory.change(
-            try context.parameters.require("name"), expectedVersion: try request.expectedVersion(),
+            try context.name("name"), expectedVersion: try request.expectedVersion(),
             by: context.change(action, detail: detail), edit)
     }
 

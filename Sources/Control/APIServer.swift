@@ -28,12 +28,13 @@ struct APIServer: Sendable {
     static let maximumBody = 1 << 20
     /// A client that sends nothing for so long, before its request is complete, is let go.
     private static let idleTimeout = TimeAmount.seconds(30)
-    private static let maximumConnections = 256
+    private let gate: ConnectionGate
 
-    init(responder: any HTTPResponder<APIContext>, access: Access, logger: Logger) {
+    init(responder: any HTTPResponder<APIContext>, access: Access, maximumConnections: Int = 256, logger: Logger) {
         self.responder = responder
         self.access = access
         self.logger = logger
+        gate = ConnectionGate(limit: maximumConnections)
     }
 
     private var bootstrap: ServerBootstrap {
@@ -56,12 +57,7 @@ struct APIServer: Sendable {
         logger.info("the API listens", metadata: ["address": "\(server.channel.localAddress?.description ?? "?")"])
         try await withThrowingDiscardingTaskGroup { group in
             try await server.executeThenClose { accepted in
-                let gate = ConnectionGate(limit: Self.maximumConnections)
                 for try await connection in accepted {
-                    guard gate.enter() else {
-                        connection.value.channel.close(promise: nil)
-                        continue
-                    }
                     group.addTask {
                         await connection.http.handle(value: connection.value, logger: logger)
                         gate.leave()
@@ -76,13 +72,26 @@ struct APIServer: Sendable {
         var value: HTTP1Channel.Value
     }
 
+    /// What fails here is closed, and never comes to ``serve(_:)``.
     private func accept(_ channel: any Channel, tls: ServerTLS?) -> EventLoopFuture<Accepted> {
+        // Before there is anything else of it: a channel that was set up must be run to its end.
+        guard gate.enter() else {
+            refusals.warning(
+                logger, "the API refused a client: \(gate.limit) are connected already",
+                metadata: ["peer": "\(channel.remoteAddress?.description ?? "unknown")"])
+            channel.close(promise: nil)
+            return channel.eventLoop.makeFailedFuture(ConnectionGate.Full())
+        }
         do {
             try tls?.add(to: channel.pipeline.syncOperations)
             let http = HTTP1Channel(
                 responder: try responder(on: channel), configuration: .init(idleTimeout: Self.idleTimeout))
-            return http.setup(channel: channel, logger: logger).map { Accepted(http: http, value: $0) }
+            let accepted = http.setup(channel: channel, logger: logger).map { Accepted(http: http, value: $0) }
+            accepted.whenFailure { _ in gate.leave() }
+            return accepted
         } catch {
+            gate.leave()
+            channel.close(promise: nil)
             return channel.eventLoop.makeFailedFuture(error)
         }
     }
@@ -148,22 +157,4 @@ struct APIServer: Sendable {
         else { return nil }
         return words[1]
     }
-}
-
-/// How many connections there are at once.
-private final class ConnectionGate: Sendable {
-    private let count = Mutex(0)
-    private let limit: Int
-
-    init(limit: Int) { self.limit = limit }
-
-    func enter() -> Bool {
-        count.withLock { count in
-            guard count < limit else { return false }
-            count += 1
-            return true
-        }
-    }
-
-    func leave() { count.withLock { $0 -= 1 } }
 }

@@ -47,9 +47,8 @@ public enum ControlProcess {
         do {
             // The supervisor says what comes of them. Before any thread starts.
             let signals = try SignalFD([SIGTERM, SIGINT, SIGQUIT, SIGHUP])
-            let config = try readConfig(options.configFile)
+            let settings = ControlSettings(options, logger)
             let adminGroup = Account.groupID(named: options.adminGroup)
-            let tcp = options.isStandalone ? nil : try APIListener(config)
             if getuid() == 0 { try dropPrivileges(options) }
             if !options.isStandalone { ProcessTitle.set("mlvpn-control") }
             let welcome = try SupervisorLink.connect(OwnedDescriptor(owning: channelDescriptor), signals: signals)
@@ -63,11 +62,8 @@ public enum ControlProcess {
                 path: options.stateDirectory + "/mlvpn.db", mustExist: options.needsDatabase
             ) { AuditLog.write($0, to: logger) }
             let service = ControlService(
-                link: link, state: state, store: store, adminGroup: adminGroup,
-                retention: Retention(
-                    samples: config.historySamplesDays, hourly: config.historyHourlyDays, daily: config.historyDailyDays
-                ),
-                stateDirectory: options.stateDirectory, tcp: tcp, logger: logger)
+                link: link, state: state, store: store, adminGroup: adminGroup, settings: settings,
+                stateDirectory: options.stateDirectory, logger: logger)
             return wait(logger) { try await service.run(listener: listener) }
         } catch {
             fail(error, logger)
@@ -80,11 +76,6 @@ public enum ControlProcess {
         logger.critical("\(error)")
         guard let descriptor = try? OwnedDescriptor(duplicating: channelDescriptor) else { return }
         try? Channel(descriptor).send(ControlRequest.cannotStart(reason: "\(error)"))
-    }
-
-    private static func readConfig(_ path: String?) throws -> DaemonConfig {
-        guard let path, let data = FileManager.default.contents(atPath: path) else { return DaemonConfig() }
-        return try DaemonConfig.parse(data)
     }
 
     private static func dropPrivileges(_ options: ControlOptions) throws {

@@ -11,17 +11,15 @@ struct ControlService: Sendable {
     let state: StateReader
     let store: Store
     let adminGroup: UInt32?
-    let retention: Retention
+    let settings: ControlSettings
     let stateDirectory: String
-    /// Where else the API is served.
-    let tcp: APIListener?
     let logger: Logger
 
     func run(listener: Descriptor) async throws {
         Self.removeRemnants(in: stateDirectory)
         let hub = EventHub()
         let recorder = Recorder(
-            store: store, instance: SupervisorIdentity.text(), retention: retention, logger: logger)
+            store: store, instance: SupervisorIdentity.text(), retention: settings.retention, logger: logger)
         let directory = TunnelDirectory(
             store: store, state: state, recorder: recorder, hub: hub, logger: logger, send: link.send(_:passing:))
         try await directory.start(eventsRead: try await recorder.begin(now: Clock.wallMilliseconds()))
@@ -32,7 +30,7 @@ struct ControlService: Sendable {
         guard let socket = listener.take() else { throw ControlError("the control socket was taken already") }
         let routes = APIRoutes(
             directory: directory, store: store, recorder: recorder, hub: hub, state: state, logger: logger,
-            stateDirectory: stateDirectory)
+            stateDirectory: stateDirectory, settingsProblems: settings.problems)
         let responder = routes.responder()
         let server = APIServer(responder: responder, access: .peers(adminGroup: adminGroup), logger: logger)
         let listening = Descriptor(socket)
@@ -42,7 +40,7 @@ struct ControlService: Sendable {
                 guard let socket = listening.take() else { return }
                 try await server.run(on: socket)
             }
-            if let tcp {
+            if let tcp = settings.tcp {
                 let server = APIServer(responder: responder, access: .tokens(tcp.tokens), logger: logger)
                 group.addTask { await listen(server, tcp) }
             }
@@ -123,11 +121,27 @@ struct ControlService: Sendable {
 enum SupervisorIdentity {
     /// The machine's boot, and the supervisor's process and start (proc(5)).
     static func text() -> String {
-        let parent = getppid()
         let boot = contents("/proc/sys/kernel/random/boot_id").prefix { $0 != "\n" }
+        return "\(boot) \(getppid()) \(startTicks())"
+    }
+
+    /// When it was started, milliseconds since 1970.
+    static func startedAt() -> Int64 {
+        let now = Clock.wallMilliseconds()
+        var sinceBoot = timespec()
+        let ticksPerSecond = Int64(sysconf(Int32(_SC_CLK_TCK)))
+        guard let ticks = Int64(startTicks()), ticksPerSecond > 0, clock_gettime(CLOCK_BOOTTIME, &sinceBoot) == 0 else {
+            return now
+        }
+        let uptime = Int64(sinceBoot.tv_sec) * 1000 + Int64(sinceBoot.tv_nsec) / 1_000_000
+        return now - max(0, uptime - ticks * 1000 / ticksPerSecond)
+    }
+
+    /// Since boot.
+    private static func startTicks() -> String {
         // The command's name is in parentheses and may hold anything; what follows is in order, the start the 22nd field.
-        let fields = contents("/proc/\(parent)/stat").split(separator: ")").last?.split(separator: " ") ?? []
-        return "\(boot) \(parent) \(fields.count > 19 ? fields[19] : "")"
+        let fields = contents("/proc/\(getppid())/stat").split(separator: ")").last?.split(separator: " ") ?? []
+        return fields.count > 19 ? String(fields[19]) : ""
     }
 
     private static func contents(_ path: String) -> String {

@@ -17,6 +17,9 @@ final class MonitorServer: Sendable {
     /// What the sockets show, nil while there is nothing.
     typealias Source = @Sendable () async -> MonitorFormat?
 
+    /// Of one socket.
+    static let maximumConnections = 64
+
     /// - Returns: the server, and what kept a socket from being opened.
     static func start(
         _ monitoring: Monitoring, source: @escaping Source
@@ -24,11 +27,17 @@ final class MonitorServer: Sendable {
         var channels: [any Channel] = []
         var problems: [String] = []
         var unixPath: String?
+        let gate = ConnectionGate(limit: maximumConnections)
         let bootstrap = ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .serverChannelOption(ChannelOptions.socketOption(.so_reuseaddr), value: 1)
             .childChannelOption(ChannelOptions.allowRemoteHalfClosure, value: true)
+            // The handler reads when it has answered.
+            .childChannelOption(ChannelOptions.autoRead, value: false)
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
+                    // One that fails here is closed.
+                    guard gate.enter() else { throw ConnectionGate.Full() }
+                    channel.closeFuture.whenComplete { _ in gate.leave() }
                     try channel.pipeline.syncOperations.addHandlers([
                         IdleStateHandler(allTimeout: .seconds(20)), MonitorHandler(source: source),
                     ])
@@ -46,7 +55,7 @@ final class MonitorServer: Sendable {
             }
         }
         if let port = monitoring.bindPort {
-            let host = monitoring.bindHost?.description ?? "127.0.0.1"
+            let host = (monitoring.bindHost ?? Monitoring.standardHost).description
             do { channels.append(try await bootstrap.bind(host: host, port: Int(port)).get()) } catch {
                 problems.append("control-bind-port: \(host) port \(port): \(error)")
             }
@@ -67,30 +76,71 @@ final class MonitorServer: Sendable {
     private static func userName() -> String { Account.name(of: getuid()) ?? "user \(getuid())" }
 }
 
-/// One connection of a monitoring socket.
+/// One connection of a monitoring socket: its lines are answered one after the other, and no more is read meanwhile.
 private final class MonitorHandler: ChannelInboundHandler {
     typealias InboundIn = ByteBuffer
     typealias OutboundOut = ByteBuffer
 
     private let source: MonitorServer.Source
-    private var received: [UInt8] = []
+    private var received = ByteBuffer()
     /// The path of an HTTP request whose headers are still coming.
     private var requested: String?
+    /// An answer is under way.
+    private var isBusy = false
+    private var hasEnded = false
 
-    /// Bytes of a line, or of a request's headers.
-    private static let maximumInput = 8192
+    /// Bytes of a line.
+    private static let maximumLine = 8192
 
     init(source: @escaping MonitorServer.Source) { self.source = source }
 
+    func channelActive(context: ChannelHandlerContext) {
+        context.fireChannelActive()
+        context.read()
+    }
+
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        received += unwrapInboundIn(data).readableBytesView
-        while let end = received.firstIndex(of: UInt8(ascii: "\n")) {
-            var line = String(decoding: received[..<end], as: UTF8.self)
-            received.removeFirst(end + 1)
-            if line.last == "\r" || line.last == "\r\n" { line.removeLast() }
+        var buffer = unwrapInboundIn(data)
+        received.discardReadBytes()
+        received.writeBuffer(&buffer)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        proceed(context)
+        context.fireChannelReadComplete()
+    }
+
+    /// Takes line by line until one has to be answered.
+    private func proceed(_ context: ChannelHandlerContext) {
+        while !isBusy {
+            guard let line = nextLine() else {
+                // Whoever will send no more has its answers.
+                if hasEnded || received.readableBytes > Self.maximumLine {
+                    context.close(promise: nil)
+                } else {
+                    context.read()
+                }
+                return
+            }
             take(line, context)
         }
-        if received.count > Self.maximumInput { context.close(promise: nil) }
+    }
+
+    private func nextLine() -> String? {
+        let view = received.readableBytesView
+        let length: Int
+        if let end = view.firstIndex(of: UInt8(ascii: "\n")) {
+            length = end - view.startIndex
+        } else if hasEnded && !view.isEmpty {
+            // The last line may lack its end.
+            length = view.count
+        } else {
+            return nil
+        }
+        var line = received.readString(length: length) ?? ""
+        received.moveReaderIndex(forwardBy: min(1, received.readableBytes))
+        if line.last == "\r" { line.removeLast() }
+        return line
     }
 
     private func take(_ line: String, _ context: ChannelHandlerContext) {
@@ -111,6 +161,7 @@ private final class MonitorHandler: ChannelInboundHandler {
     }
 
     private func answer(command: String, isHTTP: Bool, _ context: ChannelHandlerContext) {
+        isBusy = true
         if command == "quit" && !isHTTP {
             write("bye.", thenClose: true, context)
             return
@@ -141,13 +192,24 @@ private final class MonitorHandler: ChannelInboundHandler {
 
     private func write(_ text: String, thenClose: Bool, _ context: ChannelHandlerContext) {
         let written = context.writeAndFlush(wrapOutboundOut(ByteBuffer(string: text)))
-        guard thenClose else { return }
-        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        written.whenComplete { _ in bound.value.close(promise: nil) }
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        written.whenComplete { result in
+            let (handler, context) = bound.value
+            guard case .success = result, !thenClose else {
+                context.close(promise: nil)
+                return
+            }
+            handler.isBusy = false
+            handler.proceed(context)
+        }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         if event is IdleStateHandler.IdleStateEvent { context.close(promise: nil) }
+        if case ChannelEvent.inputClosed = event {
+            hasEnded = true
+            proceed(context)
+        }
         context.fireUserInboundEventTriggered(event)
     }
 

@@ -1,4 +1,3 @@
-import AdminAPI
 import LinuxSystem
 import Logging
 import ProcessChannel
@@ -25,7 +24,6 @@ extension TunnelDirectory {
             event.lastHeard = min(max(event.lastHeard, 0), now)
             guard let (entry, link) = subject(of: event) else { continue }
             if let link { history += historyEvents(event, entry, link) }
-            hub.publish(stateEvent(event, entry, link))
         }
         recorder.append(history, eventsRead: eventsRead)
     }
@@ -44,6 +42,18 @@ extension TunnelDirectory {
             known = known.mapValues { _ in .unknown }
             hasSight = false
         }
+        publishRecorded()
+    }
+
+    /// Hands what was recorded since the last time to those who follow it.
+    private func publishRecorded() {
+        guard let latest = try? store.latestChange() else { return }
+        if hub.hasFollowers, latest > published,
+            let changes = try? store.changes(after: published, limit: EventHub.backlog)
+        {
+            hub.publish(changes)
+        }
+        published = latest
     }
 
     /// After a time of which nothing is known: a link that is down says nothing of itself.
@@ -117,14 +127,6 @@ extension TunnelDirectory {
                         reason: reason.word))
             ]
         }
-    }
-
-    private func stateEvent(_ event: StateMap.Event, _ entry: TunnelEntry, _ link: LinkName?) -> StateEvent {
-        func word(_ state: UInt8) -> String { LinkState(rawValue: state)?.word ?? "unknown" }
-        return StateEvent(
-            at: Timestamp.text(event.time), tunnel: entry.definition.name.text, link: link?.text,
-            previous: word(event.previousState), state: word(event.state),
-            reason: LinkReason(rawValue: event.reason)?.word ?? "")
     }
 
     /// Every ten seconds: adds what each link shows to the minute's sums.

@@ -173,8 +173,8 @@ enum OpenAPI {
             method: "get", path: "/v1/events",
             summary: "The latest changes of state; with follow, those to come as server-sent events.",
             query: range + [
-                ("limit", "The latest so many, 100 if not given."),
-                ("follow", "1: a stream of events, a JSON document each."),
+                ("limit", "The latest so many, 100 if not given; none with follow."),
+                ("follow", "1: a stream of events, a JSON document each, as history records them."),
             ], answer: "Table"),
         Operation(
             method: "post", path: "/v1/sql", summary: "One SELECT, which can change nothing and see no password.",

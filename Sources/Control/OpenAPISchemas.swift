@@ -47,8 +47,8 @@ enum OpenAPISchemas {
             "StateEvent": object(
                 [
                     ("at", text), ("tunnel", text), ("link", nullable("string")), ("previous", text), ("state", text),
-                    ("reason", text),
-                ], required: ["at", "tunnel", "previous", "state", "reason"]),
+                    ("reason", text), ("last_heard", nullable("string")),
+                ]),
             "Problem": object(
                 [
                     ("type", choice(Problem.Kind.allCases.map(\.uri))), ("title", text), ("status", integer),

@@ -4,6 +4,9 @@ import Synchronization
 
 /// Collects history and writes it, a batch a second.
 actor Recorder {
+    private let executor = BlockingExecutor(label: "history")
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
     private let store: Store
     private let writer: HistoryWriter
     private let retention: Retention

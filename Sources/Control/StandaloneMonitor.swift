@@ -9,7 +9,7 @@ actor StandaloneMonitor {
     private let link: SupervisorLink
     private let state: StateReader
     private let logger: Logger
-    private let startedAt = Clock.wallMilliseconds()
+    private let startedAt = SupervisorIdentity.startedAt()
     private var reloadedAt: Int64 = 0
     private var entry: TunnelEntry?
     private var sockets: MonitorSockets?

@@ -10,11 +10,15 @@ import TunnelModel
 ///
 /// A definition's generation is its version in the database: a restart of control changes nothing that runs.
 actor TunnelDirectory {
+    private let executor = BlockingExecutor(label: "tunnels")
+    nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
+
     let store: Store
     let state: StateReader
     let recorder: Recorder
     let hub: EventHub
     let logger: Logger
+    let host: HostResources
     let send: @Sendable (ControlRequest, [Descriptor]) -> Void
 
     var entries: [Int64: TunnelEntry] = [:]
@@ -28,19 +32,24 @@ actor TunnelDirectory {
     var known: [LinkSubject: HistoryState] = [:]
     var samples: [LinkSubject: SampleSum] = [:]
     var eventsRead: UInt64 = 0
+    /// The number of the latest recorded change that followers have.
+    var published: Int64 = 0
     /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
     var hasSight = true
+    /// What tunnels held until a moment ago, and since when they do not.
+    var released: [(claims: HostClaims, at: UInt64)] = []
     private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 
     init(
         store: Store, state: StateReader, recorder: Recorder, hub: EventHub, logger: Logger,
-        send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
+        host: HostResources = .system, send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
     ) {
         self.store = store
         self.state = state
         self.recorder = recorder
         self.hub = hub
         self.logger = logger
+        self.host = host
         self.send = send
     }
 
@@ -49,6 +58,7 @@ actor TunnelDirectory {
     func start(eventsRead: UInt64) throws(StoreError) {
         self.eventsRead = eventsRead
         known = try store.currentStates()
+        published = try store.latestChange()
         let report = try reload(names: nil, dryRun: false)
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
         loseSight(of: Set(rejected.map(\.name)))
@@ -131,6 +141,8 @@ actor TunnelDirectory {
     }
 
     /// Stores a new tunnel and runs it.
+    ///
+    /// - Parameter dryRun: only says what would be wrong with it, but for what the host has in use now.
     func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
@@ -148,6 +160,7 @@ actor TunnelDirectory {
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }
         let compiled = try CompiledTunnel(compiling: definition)
+        try requireFree(definition)
         let stored = try store.add(definition, by: change)
         try await applyAndWait(stored, compiled)
         return stored
@@ -158,15 +171,16 @@ actor TunnelDirectory {
         _ name: String, expectedVersion: Int64?, by change: Change,
         _ edit: (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws(StoreError) -> StoredTunnel {
-        let interfaces = try store.interfaces()
+        let interfaces = try store.interfaces().union(foreignDevices())
         var compiled: CompiledTunnel?
         var renames = Renames()
         let stored = try recorder.renaming { () throws(StoreError) in
             let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
-                let old = definition.name
+                let old = definition
                 try edit(&definition, interfaces)
                 compiled = try CompiledTunnel(compiling: definition)
-                if definition.name != old { renames = Renames([(old.text, definition.name.text)]) }
+                try requireFree(definition, besides: old)
+                if definition.name != old.name { renames = Renames([(old.name.text, definition.name.text)]) }
             }
             // Renamed with SQL before: what is known of it has the name in force.
             if let old = entries[stored.id]?.definition.name {
@@ -242,7 +256,10 @@ actor TunnelDirectory {
     /// By name; nil for all.
     func snapshots(of name: String? = nil) throws(StoreError) -> [TunnelSnapshot] {
         let chosen = entries.values.filter { name == nil || $0.definition.name.text == name }
-        if let name, chosen.isEmpty && !rejected.contains(where: { $0.name == name }) { throw .noSuchTunnel(name) }
+        if let name, chosen.isEmpty {
+            guard let rows = rejected.first(where: { $0.name == name }) else { throw .noSuchTunnel(name) }
+            throw .refused(rows.problems.map { $0.within("the database") })
+        }
         return chosen.sorted { $0.definition.name < $1.definition.name }.map { TunnelSnapshot($0, state) }
     }
 
@@ -251,7 +268,9 @@ actor TunnelDirectory {
     func entry(at slot: Slot) -> TunnelEntry? { owners[slot].flatMap { entries[$0] } }
 
     private func interfaces() throws(DefinitionError) -> Set<String> {
-        do { return try store.interfaces() } catch { throw DefinitionError("", error.description) }
+        do { return try store.interfaces().union(foreignDevices()) } catch {
+            throw DefinitionError("", error.description)
+        }
     }
 
     /// Of tunnels that were renamed with SQL.
@@ -288,6 +307,7 @@ actor TunnelDirectory {
         let isSame = old?.definition == stored.definition
         kept.remove(stored.id)
         entry.stored = stored
+        if old != nil { entry.reloadedAt = Clock.wallMilliseconds() }
         entry.rejected = []
         entry.forgetFormerLinks()
         entries[stored.id] = entry
@@ -296,6 +316,7 @@ actor TunnelDirectory {
             if let old, old.acknowledged >= old.generation { entries[stored.id]?.acknowledged = entry.generation }
             return
         }
+        noteReleased(old?.definition)
         remember(old?.definition, becomes: entry)
         send(.apply(id: stored.id, generation: entry.generation, tunnel: compiled), [])
     }
@@ -324,6 +345,7 @@ actor TunnelDirectory {
     private func forget(_ id: Int64) {
         guard let entry = entries.removeValue(forKey: id) else { return }
         if let slot = entry.slot, owners[slot] == id { owners[slot] = nil }
+        noteReleased(entry.definition)
         let now = Clock.wallMilliseconds()
         recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
         for link in entry.definition.links { known[entry.subject(link.name)] = nil }

@@ -11,6 +11,8 @@ struct TunnelEntry: Sendable {
     var linkSlots: [LinkName: Slot] = [:]
     /// The generation that the supervisor has acknowledged.
     var acknowledged: UInt64 = 0
+    /// When it was last changed or reloaded, milliseconds since 1970; 0: not since control was started.
+    var reloadedAt: Int64 = 0
     /// What keeps it, or a link of it, from working.
     var deviceProblem: String?
     var monitoringProblem: String?

@@ -6,7 +6,7 @@ import TunnelModel
 actor TunnelMonitors {
     private let directory: TunnelDirectory
     private let logger: Logger
-    private let startedAt = Clock.wallMilliseconds()
+    private let startedAt = SupervisorIdentity.startedAt()
     private var running: [Int64: Running] = [:]
 
     private struct Running {
@@ -50,7 +50,8 @@ actor TunnelMonitors {
         let sockets = MonitorSockets(monitoring) {
             guard let snapshot = await directory.snapshot(of: id) else { return nil }
             return MonitorFormat(
-                snapshot: snapshot, startedAt: startedAt, reloadedAt: 0, now: Clock.wallMilliseconds())
+                snapshot: snapshot, startedAt: startedAt, reloadedAt: snapshot.entry.reloadedAt,
+                now: Clock.wallMilliseconds())
         }
         return Running(monitoring: monitoring, sockets: sockets)
     }

@@ -170,13 +170,22 @@ extension Store {
         let marks = ports.map { _ in "?" }.joined(separator: ", ")
         var arguments: StatementArguments = [definition.name.text, definition.interface.text]
         arguments += StatementArguments(ports.map { Int64($0) })
+        var monitored = ""
+        if let path = definition.monitoring.unixPath {
+            monitored += " UNION SELECT id FROM tunnels WHERE control_unix_path = ?"
+            arguments += [path]
+        }
+        if let port = definition.monitoring.bindPort {
+            monitored += " UNION SELECT id FROM tunnels WHERE control_bind_port = ?"
+            arguments += [Int64(port)]
+        }
         return try Int64.fetchAll(
             db,
             sql: """
                 SELECT id FROM tunnels WHERE id IN (
                     SELECT id FROM tunnels WHERE name = ?
                     UNION SELECT id FROM tunnels WHERE interface = ?
-                    UNION SELECT tunnel_id FROM links WHERE bind_port IN (\(marks)))
+                    UNION SELECT tunnel_id FROM links WHERE bind_port IN (\(marks))\(monitored))
                 ORDER BY name
                 """, arguments: arguments)
     }
@@ -190,10 +199,14 @@ extension Store {
 private struct ConflictIndex {
     private var interfaces: [InterfaceName: TunnelName] = [:]
     private var byPort: [UInt16: [TunnelDefinition]] = [:]
+    private var byMonitoringPath: [String: TunnelDefinition] = [:]
+    private var byMonitoringPort: [UInt16: [TunnelDefinition]] = [:]
 
     mutating func insert(_ tunnel: TunnelDefinition) {
         interfaces[tunnel.interface] = tunnel.name
         for port in Set(tunnel.links.compactMap(\.bind.port)) { byPort[port, default: []].append(tunnel) }
+        if let path = tunnel.monitoring.unixPath { byMonitoringPath[path] = tunnel }
+        if let port = tunnel.monitoring.bindPort { byMonitoringPort[port, default: []].append(tunnel) }
     }
 
     func conflicts(of tunnel: TunnelDefinition) -> [DefinitionError] {
@@ -202,10 +215,11 @@ private struct ConflictIndex {
             found.append(
                 DefinitionError("interface", "\(tunnel.interface) is in use by tunnel \(other); choose another"))
         }
-        for port in Set(tunnel.links.compactMap(\.bind.port)) {
-            for other in byPort[port] ?? [] where other.interface != tunnel.interface {
-                for problem in tunnel.conflicts(with: [other]) where !found.contains(problem) { found.append(problem) }
-            }
+        var others = Set(tunnel.links.compactMap(\.bind.port)).flatMap { byPort[$0] ?? [] }
+        others += tunnel.monitoring.unixPath.flatMap { byMonitoringPath[$0] }.map { [$0] } ?? []
+        others += tunnel.monitoring.bindPort.flatMap { byMonitoringPort[$0] } ?? []
+        for other in others where other.interface != tunnel.interface {
+            for problem in tunnel.conflicts(with: [other]) where !found.contains(problem) { found.append(problem) }
         }
         return found
     }

@@ -3,11 +3,14 @@ import Glibc
 import TunnelModel
 
 extension Store {
+    /// Bytes that the values of one answer may have.
+    static let maximumAnswerBytes = 32 << 20
+
     /// Runs one SELECT of an operator's on a connection of its own that can change nothing and see no password.
     ///
     /// - Parameters:
     ///   - seconds: after which it is given up.
-    ///   - limit: rows, beyond which it is refused.
+    ///   - limit: rows, beyond which it is refused; so it is beyond ``maximumAnswerBytes``.
     public func query(_ sql: String, limit: Int = maximumRows, seconds: Int = 10) throws(StoreError) -> QueryTable {
         var handle: OpaquePointer?
         let opened = sqlite3_open_v2(path, &handle, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX, nil)
@@ -16,6 +19,11 @@ extension Store {
             throw .inaccessible(path: path, detail: String(cString: sqlite3_errstr(opened)))
         }
         sqlite3_busy_timeout(handle, 2000)
+        // One function's work is not interrupted: what it may be given is bounded.
+        sqlite3_limit(handle, SQLITE_LIMIT_LENGTH, 4 << 20)
+        sqlite3_limit(handle, SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1000)
+        // These two make themselves known once, which is not for the operator's statement to do.
+        sqlite3_exec(handle, "SELECT 1 FROM json_each('[]'), json_tree('[]')", nil, nil, nil)
         sqlite3_set_authorizer(handle, { _, action, first, second, _, _ in authorize(action, first, second) }, nil)
         var deadline = time(nil) + seconds
         return try withUnsafeMutablePointer(to: &deadline) { deadline throws(StoreError) in
@@ -51,6 +59,7 @@ extension Store {
         }
         var table = QueryTable(
             columns: (0..<width).map { String(cString: sqlite3_column_name(statement, $0)) }, rows: [])
+        var bytes = 0
         while true {
             switch sqlite3_step(statement) {
             case SQLITE_DONE: return table
@@ -58,7 +67,12 @@ extension Store {
                 guard table.rows.count < limit else {
                     throw Self.refusal("the answer has more than \(limit) rows; add a LIMIT or a WHERE")
                 }
-                table.rows.append((0..<width).map { Cell(statement, column: $0) })
+                let row = (0..<width).map { Cell(statement, column: $0) }
+                bytes += row.reduce(0) { $0 + $1.size }
+                guard bytes <= Self.maximumAnswerBytes else {
+                    throw Self.refusal("the answer is longer than \(Self.maximumAnswerBytes >> 20) MiB; ask for less")
+                }
+                table.rows.append(row)
             case let code: throw failure(code, handle, seconds)
             }
         }
@@ -80,6 +94,9 @@ extension Store {
 }
 
 extension Cell {
+    /// Bytes that it takes, more or less.
+    fileprivate var size: Int { if case .text(let text) = self { 16 + text.utf8.count } else { 16 } }
+
     fileprivate init(_ statement: OpaquePointer, column: Int32) {
         switch sqlite3_column_type(statement, column) {
         case SQLITE_INTEGER: self = .integer(sqlite3_column_int64(statement, column))

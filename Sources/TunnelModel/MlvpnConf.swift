@@ -20,12 +20,30 @@ public enum MlvpnConf {
         _ text: some Collection<UInt8>, tunnelName: TunnelName, strictness: Strictness,
         checkFilter: (String, DeviceKind) throws(DefinitionError) -> Void = { _, _ throws(DefinitionError) in }
     ) throws(ConfError) -> (definition: TunnelDefinition, warnings: [ConfNotice]) {
+        let content = try read(text, tunnelName: tunnelName, strictness: strictness, checkFilter: checkFilter)
+        return (content.definition, content.warnings)
+    }
+
+    /// What a file holds.
+    public struct Content: Sendable {
+        public var definition: TunnelDefinition
+        /// What its author should know.
+        public var warnings: [ConfNotice]
+        /// The keys of [general] that it sets.
+        public var keys: Set<String>
+    }
+
+    /// As ``parse(_:tunnelName:strictness:checkFilter:)``, and which keys there are.
+    public static func read(
+        _ text: some Collection<UInt8>, tunnelName: TunnelName, strictness: Strictness,
+        checkFilter: (String, DeviceKind) throws(DefinitionError) -> Void = { _, _ throws(DefinitionError) in }
+    ) throws(ConfError) -> Content {
         var file = MlvpnConfFile(strictness: strictness)
         file.read(try ConfText(text))
         var reader = MlvpnConfReader(file: file)
         let definition = reader.definition(named: tunnelName, checkFilter: checkFilter)
         let (whole, warnings) = try reader.report.finish(definition)
-        return (whole, warnings)
+        return Content(definition: whole, warnings: warnings, keys: Set((file.general?.entries ?? [:]).keys))
     }
 
     /// What stock's code uses for a file without the key (its manual says 30).

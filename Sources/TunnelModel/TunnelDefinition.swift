@@ -146,6 +146,12 @@ public struct Monitoring: Hashable, Sendable {
     }
 
     public var isWanted: Bool { unixPath != nil || bindPort != nil }
+
+    /// Where it listens when there is only a port.
+    public static let standardHost = Host.address(.v4(0x7f00_0001))
+
+    /// Nil without a port.
+    var listensOn: BindAddress? { bindPort.map { BindAddress(host: bindHost ?? Self.standardHost, port: $0) } }
 }
 
 /// One UDP path of a tunnel.

@@ -92,7 +92,7 @@ extension TunnelDefinition {
     /// As many as stock takes; each costs every packet a run of its program.
     public static let maximumFilters = 255
 
-    /// What `self` cannot share with `others`: its name, its interface, its ports.
+    /// What `self` cannot share with `others`: its name, its interface, its ports, its monitoring sockets.
     public func conflicts(with others: some Sequence<TunnelDefinition>) -> [DefinitionError] {
         var found: [DefinitionError] = []
         for other in others {
@@ -100,6 +100,16 @@ extension TunnelDefinition {
             if other.interface == interface {
                 found.append(
                     DefinitionError("interface", "\(interface) is in use by tunnel \(other.name); choose another"))
+            }
+            if let path = monitoring.unixPath, path == other.monitoring.unixPath {
+                found.append(
+                    DefinitionError("control-unix-path", "\(path) is in use by tunnel \(other.name); choose another"))
+            }
+            if let place = monitoring.listensOn, other.monitoring.listensOn?.collides(with: place) ?? false {
+                found.append(
+                    DefinitionError(
+                        "control-bind-port", "port \(place.port ?? 0) is in use by tunnel \(other.name); choose another"
+                    ))
             }
             for link in links {
                 for taken in other.links where link.bind.collides(with: taken.bind) {

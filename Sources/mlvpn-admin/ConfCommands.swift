@@ -6,11 +6,11 @@ struct Import: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Define tunnels from mlvpn.conf files, one each.",
         discussion: """
-            A tunnel is named after its file, without .conf. Whatever stock MLVPN would ignore is an error here. Files are \
-            imported in order, and the first that is refused ends it.
+            A tunnel is named after its file, without .conf. Whatever stock MLVPN would ignore is an error here. Nothing is \
+            changed unless every file can be imported; a file called mlvpnd.conf, the daemon's own, is left out.
             """)
 
-    @Argument(help: "mlvpn.conf files.") var file: [String]
+    @Argument(help: "mlvpn.conf files.", completion: .file(extensions: ["conf"])) var file: [String]
     @Option(help: "The tunnel's name; for one file.") var name: Name?
     @Flag(help: "Check everything, and change nothing.") var dryRun = false
     @OptionGroup var common: CommonOptions
@@ -20,41 +20,101 @@ struct Import: AsyncParsableCommand {
     }
 
     func run() async throws {
-        // Every file is read before anything is changed.
-        let bodies = try file.map { try Self.body(of: $0, name: name) }
+        let files = file.filter { path in
+            guard file.count > 1, ImportPlan.isDaemonsOwn(path) else { return true }
+            Output.standardError("\(path): is the daemon's own; left out")
+            return false
+        }
+        let plan = try ImportPlan(files.map { ($0, try readFile($0, limit: 1 << 20)) }, name: name)
+        for warning in plan.warnings { Output.standardError(warning) }
+        // What the daemon finds is found before anything is changed, too.
         var results: [JSONValue] = []
-        for (path, body) in zip(file, bodies) {
-            let shown: JSONValue
-            do {
-                shown = try await common.client.send(
-                    .POST, Target("tunnels", query: ["dry_run": dryRun ? "1" : nil]), body: body)
-            } catch var problem as Problem {
-                problem.detail = "\(path): \(problem.detail)"
-                throw problem
-            }
-            let tunnel = shown["name"]?.text ?? ""
-            results.append(shown)
-            if !common.json {
-                Output.standardError("\(path): tunnel \(tunnel) \(dryRun ? "can be imported" : "imported")")
+        var problems: [String] = []
+        for tunnel in plan.tunnels {
+            do { results.append(try await send(tunnel, dryRun: true)) } catch let problem as Problem {
+                guard problem.kind == .refused else { throw problem }
+                problems.append(problem.detail)
             }
         }
-        if common.json { try Output.json(results) }
+        if !problems.isEmpty { throw Problem(.refused, problems.joined(separator: "\n")) }
+        if !dryRun { results = try await define(plan) }
+        if common.json {
+            try Output.json(results)
+        } else if dryRun {
+            for tunnel in plan.tunnels { Output.standardError("\(tunnel.path): tunnel \(tunnel.name) can be imported") }
+        }
     }
 
-    private static func body(of path: String, name: String?) throws -> JSONValue {
-        let bytes = try readFile(path, limit: 1 << 20)
-        let name = try TunnelName(name ?? baseName(path))
-        do throws(ConfError) {
-            let (definition, warnings) = try MlvpnConf.parse(bytes, tunnelName: name, strictness: .strict)
-            for warning in warnings { Output.standardError("\(path): \(warning)") }
-            guard case .object(var members) = JSONValue(definition, version: nil, secrets: true) else { return .null }
-            // Without the key, every file would be for the same device.
-            if bytes.firstRange(of: Array("interface_name".utf8)) == nil { members["interface"] = .null }
-            return .object(members)
-        } catch {
-            throw Problem(.refused, error.problems.map { "\(path): \($0)" }.joined(separator: "\n"))
+    private func define(_ plan: ImportPlan) async throws -> [JSONValue] {
+        var results: [JSONValue] = []
+        var names: [String] = []
+        for tunnel in plan.tunnels {
+            do { results.append(try await send(tunnel, dryRun: false)) } catch var problem as Problem {
+                if !names.isEmpty { problem.detail += "\nimported before that: \(names.joined(separator: ", "))" }
+                throw problem
+            }
+            names.append(tunnel.name)
+            if !common.json { Output.standardError("\(tunnel.path): tunnel \(tunnel.name) imported") }
+        }
+        return results
+    }
+
+    private func send(_ tunnel: ImportPlan.Tunnel, dryRun: Bool) async throws -> JSONValue {
+        do {
+            return try await common.client.send(
+                .POST, Target("tunnels", query: ["dry_run": dryRun ? "1" : nil]), body: tunnel.body)
+        } catch var problem as Problem {
+            problem.detail = "\(tunnel.path): \(problem.detail)"
+            throw problem
         }
     }
+}
+
+/// What an import will ask of the daemon, once every file is sound and none is in another's way.
+struct ImportPlan {
+    struct Tunnel {
+        var path: String
+        var name: String
+        var body: JSONValue
+    }
+
+    private(set) var tunnels: [Tunnel] = []
+    private(set) var warnings: [String] = []
+
+    /// - Throws: everything that is wrong with any of the files.
+    init(_ files: [(path: String, bytes: [UInt8])], name: String? = nil) throws {
+        var problems: [String] = []
+        var definitions: [(path: String, definition: TunnelDefinition)] = []
+        for (path, bytes) in files {
+            do {
+                let name = try TunnelName(name ?? Self.baseName(path))
+                let content = try MlvpnConf.read(bytes, tunnelName: name, strictness: .strict)
+                warnings += content.warnings.map { "\(path): \($0)" }
+                var definition = content.definition
+                guard case .object(var members) = JSONValue(definition, version: nil, secrets: true) else { continue }
+                if !content.keys.contains("interface_name") {
+                    // Without the key, every file would be for the same device; the daemon chooses one for each.
+                    members["interface"] = .null
+                    definition.interface = .automatic(
+                        for: name, taken: Set(definitions.map(\.definition.interface.text)))
+                }
+                for other in definitions {
+                    problems += definition.conflicts(with: [other.definition]).map { "\(path): \($0) (\(other.path))" }
+                }
+                definitions.append((path, definition))
+                tunnels.append(Tunnel(path: path, name: name.text, body: .object(members)))
+            } catch let error as ConfError {
+                problems += error.problems.map { "\(path): \($0)" }
+                if Self.isDaemonsOwn(path) { problems.append("\(path): is the daemon's own file, and no tunnel's") }
+            } catch {
+                problems.append("\(path): \(error)")
+            }
+        }
+        if !problems.isEmpty { throw Problem(.refused, problems.joined(separator: "\n")) }
+    }
+
+    /// It lies beside the tunnels' files.
+    static func isDaemonsOwn(_ path: String) -> Bool { baseName(path) == "mlvpnd" }
 
     private static func baseName(_ path: String) -> String {
         let last = path.split(separator: "/").last.map(String.init) ?? path

@@ -9,26 +9,14 @@ struct Backup: AsyncParsableCommand {
         abstract: "Write a consistent copy of the database to a new file, while everything runs.",
         discussion: "The file holds every password; it is made with mode 0600.")
 
-    @Argument(help: "A file that does not exist yet.") var file: String
+    @Argument(help: "A file that does not exist yet.", completion: .file()) var file: String
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-        // Whole or not at all: a name of its own until everything is there.
-        let partial = file + ".partial"
         if access(file, F_OK) == 0 { throw Problem(.refused, "\(file) exists already; give another name") }
-        let output = try OutputFile(partial)
-        do {
-            try await common.client.stream(Target("backup")) { try output.write($0) }
-            try output.finish()
-            // Not over a file that has appeared meanwhile.
-            guard Glibc.link(partial, file) == 0 else {
-                throw Problem(.refused, "\(file): \(String(cString: strerror(errno)))")
-            }
-            unlink(partial)
-        } catch {
-            unlink(partial)
-            throw error
-        }
+        let output = try OutputFile(file)
+        try await common.client.stream(Target("backup")) { try output.write($0) }
+        try output.publish()
         try reportDone("database copied to \(file)", ["backup": .string(file)], common)
     }
 }
@@ -38,12 +26,18 @@ struct Restore: AsyncParsableCommand {
         abstract: "Put a backup in place of the database, and apply it.",
         discussion: "Definitions and history that are not in the backup are gone.")
 
-    @Argument(help: "What backup has written.") var file: String
+    @Argument(help: "What backup has written.", completion: .file()) var file: String
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
         let input = try InputFile(file)
-        let answer = try await common.client.upload(Target("restore"), size: input.size) { try input.next() }
+        let answer: ByteBuffer
+        do {
+            answer = try await common.client.upload(Target("restore"), size: input.size) { try input.next() }
+        } catch var problem as Problem {
+            if problem.kind != .unreachable { problem.detail = "\(file): \(problem.detail)" }
+            throw problem
+        }
         let report = try JSON.decode(ReloadReport.self, from: answer.readableBytesView)
         if common.json {
             try Output.json(report)
@@ -105,7 +99,7 @@ struct Audit: AsyncParsableCommand {
 struct Completions: ParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Print a completion script for a shell.")
 
-    @Argument(help: "bash, zsh or fish.") var shell: String
+    @Argument(help: "bash, zsh or fish.", completion: .list(["bash", "zsh", "fish"])) var shell: String
     @OptionGroup var common: CommonOptions
 
     func run() throws {
@@ -117,27 +111,58 @@ struct Completions: ParsableCommand {
     }
 }
 
-/// A new file, mode 0600.
-private final class OutputFile: @unchecked Sendable {
+/// A new file, mode 0600: whole or not at all, whatever ends this program.
+final class OutputFile: @unchecked Sendable {
     private let path: String
     private let file: UnsafeMutablePointer<FILE>
+    /// A name of its own until everything is there; nil: it has none (O_TMPFILE of open(2)).
+    private let partial: String?
+    private var isPublished = false
 
-    init(_ path: String) throws {
+    init(_ path: String, mayBeNameless: Bool = true) throws {
         self.path = path
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        let directory = path.lastIndex(of: "/").map { String(path[...$0]) } ?? "."
+        // O_TMPFILE, which Glibc's module does not name.
+        var descriptor = mayBeNameless ? open(directory, O_WRONLY | 0o20000000 | O_DIRECTORY | O_CLOEXEC, 0o600) : -1
+        if descriptor >= 0 {
+            partial = nil
+        } else {
+            // Not every file system has it.
+            let name = "\(path).\(getpid()).partial"
+            descriptor = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+            partial = name
+        }
         guard descriptor >= 0, let file = fdopen(descriptor, "w") else { throw Self.problem(path) }
         self.file = file
     }
 
-    deinit { fclose(file) }
+    deinit {
+        if let partial, !isPublished { unlink(partial) }
+        fclose(file)
+    }
 
     func write(_ chunk: ByteBuffer) throws {
         let written = chunk.withUnsafeReadableBytes { fwrite($0.baseAddress, 1, $0.count, file) }
         if written < chunk.readableBytes { throw Self.problem(path) }
     }
 
-    func finish() throws {
+    /// Gives it its name; not over a file that has appeared meanwhile.
+    func publish() throws {
         if fflush(file) != 0 || fsync(fileno(file)) != 0 { throw Self.problem(path) }
+        guard let partial else {
+            let open = "/proc/self/fd/\(fileno(file))"
+            guard linkat(AT_FDCWD, open, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0 else { throw Self.problem(path) }
+            return
+        }
+        if link(partial, path) == 0 {
+            unlink(partial)
+        } else {
+            // Nor has every one hard links.
+            guard errno == EPERM || errno == EOPNOTSUPP, access(path, F_OK) != 0, rename(partial, path) == 0 else {
+                throw Self.problem(path)
+            }
+        }
+        isPublished = true
     }
 
     private static func problem(_ path: String) -> Problem {

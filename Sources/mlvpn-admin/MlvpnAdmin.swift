@@ -35,6 +35,7 @@ struct MlvpnAdmin: AsyncParsableCommand {
         let arguments = movingCommonOptions(given)
         let isJSON = given.prefix { $0 != "--" }.contains("--json")
         do {
+            try requireCommand(arguments)
             var command = try parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()
@@ -47,6 +48,14 @@ struct MlvpnAdmin: AsyncParsableCommand {
         }
     }
 
+    /// An empty argument is a variable that was not set: it is no name, and does not mean all of them.
+    static func requireCommand(_ arguments: [String]) throws {
+        if arguments.contains("") { throw Problem(.usage, "an argument is empty; leave it out, or give a value") }
+        if commonOptions(arguments).rest.isEmpty {
+            throw Problem(.usage, "there is no command; 'mlvpn-admin --help' shows them all")
+        }
+    }
+
     /// An SQL file begins with a comment, which the parser would take for an option.
     static func notAnOption(_ argument: String) -> String {
         argument.hasPrefix("-- ") || argument.hasPrefix("--\n") ? " " + argument : argument
@@ -54,6 +63,14 @@ struct MlvpnAdmin: AsyncParsableCommand {
 
     /// What every command takes may stand before it as well; the parser wants it behind.
     static func movingCommonOptions(_ arguments: [String]) -> [String] {
+        let (moved, rest) = commonOptions(arguments)
+        guard let first = rest.first else { return moved }
+        // A word that is no command is to be named itself, not the options behind it.
+        return commandNames.contains(first) ? [first] + moved + rest.dropFirst() : Array(rest)
+    }
+
+    /// Those that stand first, and what follows.
+    private static func commonOptions(_ arguments: [String]) -> (options: [String], rest: ArraySlice<String>) {
         var moved: [String] = []
         var rest = arguments[...]
         while let first = rest.first {
@@ -64,11 +81,10 @@ struct MlvpnAdmin: AsyncParsableCommand {
                 moved += rest.prefix(2)
                 rest = rest.dropFirst(2)
             } else {
-                // A word that is no command is to be named itself, not the options behind it.
-                return commandNames.contains(first) ? [first] + moved + rest.dropFirst() : Array(rest)
+                break
             }
         }
-        return moved
+        return (moved, rest)
     }
 
     private static var commandNames: [String] {
@@ -80,8 +96,8 @@ struct MlvpnAdmin: AsyncParsableCommand {
         if let code = error as? ExitCode { return code.rawValue }
         if exitCode(for: error) == .success {
             // Help, or the version.
-            print(fullMessage(for: error))
-            return 0
+            Output.line(fullMessage(for: error))
+            return Output.isComplete ? 0 : 1
         }
         let problem: Problem
         var text: String

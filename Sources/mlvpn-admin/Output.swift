@@ -109,7 +109,7 @@ func byteText(_ count: UInt64) -> String {
     return "\(count) B"
 }
 
-/// `20.0 Mbit/s` of bytes per second.
+/// `20.0 Mbit/s` of bits per second.
 func rateText(_ bitsPerSecond: UInt64) -> String {
     var value = Double(bitsPerSecond)
     for unit in ["bit/s", "kbit/s", "Mbit/s"] {

@@ -6,7 +6,8 @@ import TunnelModel
 enum Secrets {
     /// From a file, or from standard input; one trailing newline is removed.
     static func read(path: String?) throws -> Password {
-        let bytes = try readFile(path ?? "/dev/stdin", limit: 64 << 10)
+        let limit = 64 << 10
+        let bytes = try path.map { try readFile($0, limit: limit) } ?? readStandardInput(limit: limit)
         return try Password(bytes.last == UInt8(ascii: "\n") ? Array(bytes.dropLast()) : bytes)
     }
 
@@ -20,7 +21,16 @@ enum Secrets {
 
 /// A whole file; errors say which.
 func readFile(_ path: String, limit: Int) throws -> [UInt8] {
-    guard let file = fopen(path, "r") else { throw Problem(.refused, "\(path): \(String(cString: strerror(errno)))") }
+    try readAll(of: fopen(path, "re"), path, limit: limit)
+}
+
+/// Not by its name in /dev: a socket, or another user's pipe, cannot be opened again.
+func readStandardInput(limit: Int) throws -> [UInt8] {
+    try readAll(of: fdopen(dup(STDIN_FILENO), "r"), "standard input", limit: limit)
+}
+
+private func readAll(of file: UnsafeMutablePointer<FILE>?, _ path: String, limit: Int) throws -> [UInt8] {
+    guard let file else { throw Problem(.refused, "\(path): \(String(cString: strerror(errno)))") }
     defer { fclose(file) }
     var bytes: [UInt8] = []
     var chunk = [UInt8](repeating: 0, count: 1 << 16)

@@ -98,13 +98,13 @@ struct Status: AsyncParsableCommand {
         var table = TextTable(
             ["TUNNEL", "LINK", "STATE", "SINCE", "PEER", "RTT", "LOSS", "RATE", "RX", "TX"],
             rightAligned: [5, 6, 7, 8, 9])
-        var problems: [String] = []
+        var remarks: [String] = []
         for tunnel in tunnels {
             table.rows.append([
                 tunnel.name, "", tunnel.state, seconds(tunnel.since), tunnel.interface, "", "", "",
                 byteText(tunnel.rxBytes), byteText(tunnel.txBytes),
             ])
-            if let problem = tunnel.problem { problems.append("tunnel \(tunnel.name): \(problem)") }
+            if let problem = tunnel.problem { remarks.append("tunnel \(tunnel.name): \(problem)") }
             for link in tunnel.links {
                 table.rows.append([
                     "", link.name, link.state, seconds(link.since), link.peer ?? "-",
@@ -113,7 +113,7 @@ struct Status: AsyncParsableCommand {
                     link.rateBPS.map(rateText) ?? "-", byteText(link.rxBytes), byteText(link.txBytes),
                 ])
                 if let problem = link.problem {
-                    problems.append("tunnel \(tunnel.name), link \(link.name): \(problem)")
+                    remarks.append("tunnel \(tunnel.name), link \(link.name): \(problem)")
                 }
             }
         }
@@ -121,9 +121,9 @@ struct Status: AsyncParsableCommand {
         if tunnels.count == 1, let tunnel = tunnels.first {
             let active = [("device", tunnel.offloads)] + tunnel.links.map { ($0.name, $0.offloads) }
             let words = active.map { "\($0.0) \($0.1.isEmpty ? "none" : $0.1.joined(separator: "+"))" }
-            problems.append("offloads: \(words.joined(separator: ", "))")
+            remarks.append("offloads: \(words.joined(separator: ", "))")
         }
-        return ([table.text] + problems).joined(separator: "\n")
+        return ([table.text] + remarks).joined(separator: "\n")
     }
 
     /// Without the milliseconds.
@@ -207,7 +207,8 @@ struct Events: AsyncParsableCommand {
             return
         }
         let lines = EventStreamReader()
-        try await common.client.stream(Target("events", query: ["tunnel": tunnel, "follow": "1"])) { chunk in
+        try await common.client.stream(Target("events", query: ["tunnel": tunnel, "follow": "1", "limit": "100"])) {
+            chunk in
             for event in try await lines.events(in: chunk) {
                 try line(event)
                 guard Output.isComplete else { throw ExitCode(1) }

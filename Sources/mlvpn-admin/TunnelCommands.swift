@@ -135,10 +135,12 @@ struct Enable: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "Run a disabled tunnel again.")
 
     @Argument var name: Name
+    @OptionGroup var version: VersionOption
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-        let shown: JSONValue = try await common.client.send(.POST, Target("tunnels", name, "enable"))
+        let shown: JSONValue = try await common.client.send(
+            .POST, Target("tunnels", name, "enable"), version: version.ifVersion)
         try report(shown, generated: nil, done: "tunnel \(name) enabled", common)
     }
 }
@@ -147,10 +149,12 @@ struct Disable: AsyncParsableCommand {
     static let configuration = CommandConfiguration(abstract: "End a tunnel, and keep its definition.")
 
     @Argument var name: Name
+    @OptionGroup var version: VersionOption
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-        let shown: JSONValue = try await common.client.send(.POST, Target("tunnels", name, "disable"))
+        let shown: JSONValue = try await common.client.send(
+            .POST, Target("tunnels", name, "disable"), version: version.ifVersion)
         try report(shown, generated: nil, done: "tunnel \(name) disabled", common)
     }
 }

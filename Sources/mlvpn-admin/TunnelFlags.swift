@@ -4,14 +4,16 @@ import TunnelModel
 
 /// The flags of add-tunnel and set-tunnel, which are the fields of a definition.
 struct TunnelFlags: ParsableArguments {
-    @Option(help: ArgumentHelp("server or client.", valueName: "mode"))
+    @Option(
+        help: ArgumentHelp("server or client.", valueName: "mode"),
+        completion: .list(TunnelMode.allCases.map(\.rawValue)))
     var mode: String?
     @Option(help: ArgumentHelp("The device's name, at most 15 bytes.", valueName: "if"))
     var interface: String?
     @Flag(help: "An Ethernet device (tap) instead of an IP device (tun).")
     var tap = false
 
-    @Option(help: ArgumentHelp("A file that holds the password.", valueName: "file"))
+    @Option(help: ArgumentHelp("A file that holds the password.", valueName: "file"), completion: .file())
     var passwordFile: String?
     @Flag(help: "Read the password from standard input.")
     var passwordStdin = false
@@ -38,11 +40,13 @@ struct TunnelFlags: ParsableArguments {
     var lossTolerance: Int?
     @Option(help: ArgumentHelp("Round-trip time above which a link leaves the bond; 1000: off.", valueName: "ms"))
     var latencyTolerance: Int?
-    @Option(help: ArgumentHelp("wrr, adaptive, redundant or failover.", valueName: "scheduler"))
+    @Option(
+        help: ArgumentHelp("wrr, adaptive, redundant or failover.", valueName: "scheduler"),
+        completion: .list(Scheduler.allCases.map(\.rawValue)))
     var scheduler: String?
     @Flag(help: "Do not encrypt what is tunnelled.")
     var cleartextData = false
-    @Option(help: ArgumentHelp("The script that runs on events.", valueName: "path"))
+    @Option(help: ArgumentHelp("The script that runs on events.", valueName: "path"), completion: .file())
     var statusCommand: String?
     @Option(help: ArgumentHelp("A link, NAME,bind=…; may be repeated, and replaces all links.", valueName: "spec"))
     var link: [String] = []

@@ -1,3 +1,4 @@
+import AdminAPI
 import ArgumentParser
 import Testing
 
@@ -18,6 +19,16 @@ import Testing
         #expect(MlvpnAdmin.movingCommonOptions(["--socket=/x", "show", "acme"]) == ["show", "--socket=/x", "acme"])
         #expect(MlvpnAdmin.movingCommonOptions(["list", "--json"]) == ["list", "--json"])
         #expect(MlvpnAdmin.movingCommonOptions([]) == [])
+    }
+
+    @Test(arguments: [[], ["--json"], ["--socket", "/x"], ["show", ""], ["status", ""], ["capture", "acme", ""]])
+    func withoutACommandAndWithEmptyNamesNothingIsDone(arguments: [String]) {
+        let error = #expect(throws: Problem.self) { try MlvpnAdmin.requireCommand(arguments) }
+        #expect(error?.kind?.exitCode == 2)
+    }
+
+    @Test func aCommandIsEnough() throws {
+        for arguments in [["list"], ["--help"], ["--json", "list"]] { try MlvpnAdmin.requireCommand(arguments) }
     }
 
     /// An unknown word is what the message must name, not the options around it.

@@ -3,6 +3,11 @@ import Testing
 import TunnelModel
 
 @Suite struct DocumentTests {
+    @Test func columnsOfOneNameAreAllShown() {
+        let table = Table(columns: ["a", "b", "a", "a"], rows: [[.integer(1), .integer(2), .integer(3), .integer(4)]])
+        #expect(table.objects == [["a": .integer(1), "b": .integer(2), "a:2": .integer(3), "a:3": .integer(4)]])
+    }
+
     /// What `show --secrets` gives, `add-tunnel` takes: the same tunnel.
     @Test func aShownDefinitionMakesTheSameTunnel() throws {
         var change = TunnelChange()

@@ -3,6 +3,7 @@ import HTTPTypes
 import LinuxSystem
 import ProcessChannel
 import Store
+import Synchronization
 import Testing
 import TunnelModel
 
@@ -199,6 +200,52 @@ import TunnelModel
         }
         let names = try control.store.query("SELECT DISTINCT tunnel FROM link_uptime_daily ORDER BY tunnel").rows
         #expect(names == [[.text("acme")], [.text("second")]])
+    }
+
+    /// As many slow queries as there are processors, and more, hold up nobody.
+    @Test func queriesThatTakeLongHoldUpNobodyElse() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let numbers = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 10000000)"
+        let slow = #"{"sql": "\#(numbers) SELECT count(*) FROM n"}"#
+        let isDone = Mutex(false)
+        let queries = Task {
+            defer { isDone.withLock { $0 = true } }
+            async let first = control.send(.post, "/v1/sql", slow).status
+            async let second = control.send(.post, "/v1/sql", slow).status
+            return try await [first, second]
+        }
+        // While they run.
+        var others = 0
+        while !isDone.withLock({ $0 }) {
+            #expect(try await control.send(.get, "/v1/tunnels").status == 200)
+            others += 1
+        }
+        #expect(try await queries.value == [200, 200])
+        #expect(others > 10)
+    }
+
+    @Test func whatIsEscapedIsMeantAsItWas() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        #expect(try await control.send(.get, "/v1/tunnels/%61cme").json["name"] == .string("acme"))
+        let page = try await control.send(.get, "/v1/tunnels?limit=1&note=a%26b%3Ec")
+        let link = try #require(HTTPField.Name("Link").flatMap { page.headers[$0] })
+        #expect(link.contains("note=a%26b%3Ec") && link.contains("cursor=acme"), "\(link)")
+    }
+
+    @Test func whatIsNoBackupIsToldOfByNoNameOfOurs() async throws {
+        let control = try await Fixture()
+        let answer = try await control.send(.post, "/v1/restore", "no database at all, whatever it is called")
+        #expect(
+            answer.problem?.detail.hasPrefix("the uploaded file is damaged or no database") == true, "\(answer.text)")
+    }
+
+    @Test func numbersThatJSONDoesNotHaveAreText() async throws {
+        let control = try await Fixture()
+        let answer = try await control.send(.post, "/v1/sql", #"{"sql": "SELECT 9e999, -9e999"}"#)
+        #expect(try JSON.decode(Table.self, from: answer.body).rows == [[.string("inf"), .string("-inf")]])
     }
 
     @Test func aDefinitionTooLargeForTheProcessesIsRefusedAndNotStored() async throws {

@@ -24,7 +24,7 @@ final class Fixture: Sendable {
     private let path: String
     private let supervisor: FakeSupervisor
 
-    init() async throws {
+    init(host: HostResources = .unused) async throws {
         path = FileManager.default.temporaryDirectory.appendingPathComponent("control-\(UUID())").path
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -37,7 +37,7 @@ final class Fixture: Sendable {
         self.supervisor = supervisor
         let reader = StateReader(state: state)
         directory = TunnelDirectory(
-            store: store, state: reader, recorder: recorder, hub: hub, logger: logger,
+            store: store, state: reader, recorder: recorder, hub: hub, logger: logger, host: host,
             send: { supervisor.receive($0, $1) })
         supervisor.directory.withLock { [directory] in $0 = directory }
         routes = APIRoutes(
@@ -61,7 +61,7 @@ final class Fixture: Sendable {
             store: store, state: StateReader(state: state),
             recorder: recorder
                 ?? Recorder(store: store, instance: "test", retention: Retention(), logger: logger),
-            hub: EventHub(), logger: logger, send: { request, _ in send(request) })
+            hub: EventHub(), logger: logger, host: .unused, send: { request, _ in send(request) })
     }
 
     /// What the supervisor was told, in order.

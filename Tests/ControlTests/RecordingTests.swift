@@ -184,6 +184,41 @@ import TunnelModel
         #expect(try control.store.query("SELECT * FROM state_changes WHERE at < 0 OR last_heard < 0").rows.isEmpty)
     }
 
+    @Test func theDaemonsStartIsThatOfTheProcessAbove() {
+        let age = Clock.wallMilliseconds() - SupervisorIdentity.startedAt()
+        #expect(age >= 0 && age < 7 * 86_400_000)
+        // Of the same process, whoever asks and when.
+        #expect(abs(SupervisorIdentity.startedAt() - (Clock.wallMilliseconds() - age)) < 1000)
+    }
+
+    @Test func whatIsReloadedSaysWhen() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        #expect(await control.directory.entries[1]?.reloadedAt == 0)
+        _ = try await control.send(.post, "/v1/reload")
+        #expect(try #require(await control.directory.entries[1]?.reloadedAt) >= start)
+    }
+
+    /// Who follows is told what history has, once each: also what is no event of the engine's.
+    @Test func whatIsFollowedIsWhatIsRecorded() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("second", port: 6080)
+        for tunnel in ["acme", "second"] { try await show(control, tunnel, .up) }
+        await tick(control, 1)
+        let before = try control.store.changes(limit: 100)
+        #expect(before.count == 6)
+        let events = try #require(control.routes.hub.follow())
+        #expect(try await control.send(.post, "/v1/tunnels/acme/disable").status == 200)
+        await tick(control, 2)
+        let recorded = try control.store.changes(after: try #require(before.last).id, limit: 100)
+        #expect(recorded.filter { $0.reason == "disabled" }.map(\.link) == ["adsl", "lte"])
+        control.routes.hub.finish()
+        var followed: [RecordedChange] = []
+        for await change in events { followed.append(change) }
+        #expect(followed == recorded)
+    }
+
     @Test func aTunnelWhoseRowsCannotBeRunIsKeptByTheNextControlUntilItIsRemoved() async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)
@@ -196,6 +231,9 @@ import TunnelModel
         let next = control.successor { request in sent.requests.withLock { $0.append(request) } }
         try await next.start(eventsRead: 0)
         #expect(sent.requests.withLock { $0.last } == .ready(kept: [2, 3]))
+        // It runs; that it is not known how is told.
+        let error = await #expect(throws: StoreError.self) { try await next.snapshots(of: "bad") }
+        #expect(error?.description.contains("10.0.0.300/24") == true, "\(error.debugDescription)")
         try await next.remove("bad", expectedVersion: nil, by: Change(uid: 0, action: "remove"))
         #expect(sent.requests.withLock { $0.last } == .remove(id: 2))
         try sqlite(control.store.path, "DELETE FROM tunnels WHERE name = 'worse'")

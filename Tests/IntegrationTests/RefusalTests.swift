@@ -23,6 +23,8 @@ import TunnelTestKit
                 (["add-tunnel", "acme"] + add, 1, "acme"),
                 (["add-tunnel", "other", "--interface", "sixteen-bytes-xx"] + add, 1, "sixteen-bytes-xx"),
                 (["add-tunnel", "other", "--interface", "mlacme"] + add, 1, "mlacme"),
+                (["add-tunnel", "other", "--interface", "lo"] + add, 1, "lo is a device of this host"),
+                (["set-tunnel", "acme", "--interface", "lo"], 1, "lo is a device of this host"),
                 (["add-tunnel", "other", "--ip4", "10.0.0.300/24"] + add, 1, "10.0.0.300/24"),
                 (["add-tunnel", "other", "--mtu", "20"] + add, 1, "20"),
                 (["add-tunnel", "other", "--link", "l,bind=:6000"], 2, "password"),
@@ -36,7 +38,7 @@ import TunnelTestKit
                 (["add-tunnel", "other", "--password-file", password, "--link", "l,bnid=:6000"], 1, "bnid"),
                 (["set-tunnel", "nobody", "--mtu", "1400"], 3, "nobody"),
                 (["set-link", "acme", "link9,bandwidth=5mbit"], 3, "link9"),
-                (["remove-tunnel", "nobody"], 3, "nobody"),
+                (["remove-tunnel", "nobody"], 3, "nobody"), (["status", ""], 2, "empty"), ([], 2, "command"),
                 (["frobnicate"], 2, "frobnicate"),
             ]
             for (arguments, code, word) in refused {
@@ -142,9 +144,15 @@ import TunnelTestKit
             let customer = try bed.customer("customer", wires: [1])
             try bed.rig.run(["ip", "link", "add", "mltaken", "type", "veth"], in: bed.server)
             let password = try bed.rig.file("password", TunnelBed.password)
+            // In the database it stands, although the device is another's.
             try bed.daemon.admin(
-                "add-tunnel", "broken", "--interface", "mltaken", "--password-file", password, "--link",
+                "add-tunnel", "broken", "--disabled", "--interface", "mltaken", "--password-file", password, "--link",
                 "l,bind=10.99.99.99:5080")
+            try bed.rig.run([
+                "sqlite3", "\(bed.daemon.stateDirectory)/mlvpn.db",
+                "UPDATE tunnels SET enabled = 1 WHERE name = 'broken'",
+            ])
+            try bed.daemon.admin("reload")
             try bed.addTunnel("acme", wires: [1])
             _ = try bed.startClient("acme", in: customer, wires: [1])
             try bed.waitForPing("10.78.0.1", from: customer)

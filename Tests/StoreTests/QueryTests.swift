@@ -49,6 +49,23 @@ import Testing
         #expect("\(tooMany)".contains("more than 10 rows"))
     }
 
+    @Test func listsInJSONCanBeRead() throws {
+        #expect(try store.query("SELECT value FROM json_each('[1, 2]')").rows == [[.integer(1)], [.integer(2)]])
+        #expect(try store.query("SELECT count(*) FROM audit, json_tree(audit.new)").rows.count == 1)
+    }
+
+    @Test(arguments: [
+        "SELECT hex(zeroblob(40000000))", "SELECT replace(hex(zeroblob(1000000)), '0', '0123456789')",
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT 1000) SELECT hex(zeroblob(100000)) FROM n",
+    ])
+    func anAnswerWithoutBoundsIsRefused(statement: String) throws {
+        let error = try #require(failure { _ = try store.query(statement) })
+        guard case .refused = error else {
+            Issue.record("\(error)")
+            return
+        }
+    }
+
     @Test func rowsComeAsTheyAre() throws {
         let table = try store.query("SELECT name, mtu, ip4, 1.5 AS x, NULL AS y FROM tunnels;")
         #expect(table.columns == ["name", "mtu", "ip4", "x", "y"])

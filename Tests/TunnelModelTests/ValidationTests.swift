@@ -46,6 +46,20 @@ struct ValidationTests {
         #expect(tunnel.problems.isEmpty)
     }
 
+    @Test func twoTunnelsCannotHaveOneMonitoringSocket() throws {
+        var one = try tunnel()
+        one.monitoring = Monitoring(unixPath: "/run/x/acme.sock", bindPort: 1040)
+        var other = one
+        other.name = try TunnelName("other")
+        other.interface = try InterfaceName("ml1")
+        #expect(other.conflicts(with: [one]).map(\.field) == ["control-unix-path", "control-bind-port"])
+        other.monitoring = Monitoring(
+            unixPath: "/run/x/other.sock", bindHost: try Host("::1", field: ""), bindPort: 1040)
+        #expect(other.conflicts(with: [one]).isEmpty)
+        other.monitoring.bindHost = try Host("0.0.0.0", field: "")
+        #expect(other.conflicts(with: [one]).map(\.field) == ["control-bind-port"])
+    }
+
     private func tunnel() throws -> TunnelDefinition {
         TunnelDefinition(
             name: try TunnelName("office"), mode: .server, interface: try InterfaceName("ml0"),

@@ -1,0 +1,60 @@
+import LinuxSystem
+import Store
+import TunnelModel
+
+// What a change wants of the host, and others have.
+
+extension TunnelDirectory {
+    /// For so long a device or a socket that a tunnel gave up may still be there.
+    private static var lingering: UInt64 { .seconds(60) }
+
+    /// Remembers what a tunnel has held until now.
+    func noteReleased(_ old: TunnelDefinition?) {
+        let now = Clock.now()
+        released.removeAll { now - $0.at > Self.lingering }
+        if let claims = HostClaims(old) { released.append((claims, now)) }
+    }
+
+    /// Throws what `new` wants, that `old` did not have, and that something which is no tunnel of ours has.
+    func requireFree(_ new: TunnelDefinition, besides old: TunnelDefinition? = nil) throws(StoreError) {
+        guard let wanted = HostClaims(new) else { return }
+        let held = HostClaims(old)
+        var problems: [DefinitionError] = []
+        if wanted.interface != held?.interface, foreignDevices().contains(wanted.interface.text) {
+            problems.append(
+                DefinitionError(
+                    "interface", "\(wanted.interface) is a device of this host already; choose another name"))
+        }
+        let links = new.links.filter { $0.bind.port != nil && held?.binds.contains($0.bind) != true }
+        if !links.isEmpty {
+            let sockets = host.sockets(Set(links.compactMap(\.bind.port)))
+            for link in links {
+                let isAlone = !sockets.contains { !$0.address.isIPv6 && $0.port == link.bind.port }
+                guard
+                    let taken = sockets.first(where: { $0.blocks(link.bind, isAlone: isAlone) && !isOurs($0) })
+                else { continue }
+                problems.append(
+                    DefinitionError(
+                        "link \(link.name)",
+                        "bind: port \(taken.port) is in use by another program (\(SocketAddress(taken.address, port: taken.port)));"
+                            + " choose another, or end that program"))
+            }
+        }
+        if !problems.isEmpty { throw .refused(problems) }
+    }
+
+    /// The devices that no tunnel of ours has, or had just now.
+    func foreignDevices() -> Set<String> {
+        var devices = host.devices()
+        for entry in entries.values where entry.definition.enabled { devices.remove(entry.definition.interface.text) }
+        let now = Clock.now()
+        for (claims, at) in released where now - at <= Self.lingering { devices.remove(claims.interface.text) }
+        return devices
+    }
+
+    private func isOurs(_ socket: HostSocket) -> Bool {
+        let now = Clock.now()
+        return entries.values.contains { HostClaims($0.definition)?.mayHold(socket) ?? false }
+            || released.contains { now - $0.at <= Self.lingering && $0.claims.mayHold(socket) }
+    }
+}

@@ -1,0 +1,116 @@
+import AdminAPI
+import HTTPTypes
+import LinuxSystem
+import ProcessChannel
+import Store
+import Synchronization
+import Testing
+import TunnelModel
+
+@testable import Control
+
+/// What others on the host have is refused before anything is stored.
+@Suite struct HostResourcesTests {
+    @Test func deviceAndSocketsOfThisHostAreFound() throws {
+        #expect(HostResources.system.devices().contains("lo"))
+        for (text, expected) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::")] {
+            let address = SocketAddress(try #require(IPAddress(text)), port: 0).system
+            let socket = try UDPSocket.open(bind: address, description: "a test")
+            let port = SocketAddress(system: try UDPSocket.localAddress(socket.raw)).port
+            let found = HostResources.system.sockets([port])
+            #expect(found.contains(HostSocket(address: try #require(IPAddress(expected)), port: port)), "\(found)")
+        }
+    }
+
+    @Test func theKernelsTableIsRead() {
+        let table = """
+              sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+              12: 0100007F:1B8A 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1
+              13: 00000000:1B8B 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 1
+            """
+        #expect(HostSocket.all(in: table, [7050]) == [HostSocket(address: .v4(0x7f00_0001), port: 7050)])
+        #expect(HostSocket.all(in: table, [7050, 7051]).count == 2)
+        #expect(HostSocket.all(in: "", [7050]).isEmpty)
+    }
+
+    @Test(arguments: [
+        (":7050", "127.0.0.1", true), (":7050", "::1", false), (":7050", "::", true),
+        ("127.0.0.1:7050", "0.0.0.0", true),
+        ("127.0.0.1:7050", "127.0.0.2", false), ("127.0.0.1:7050", "::", true), ("[::1]:7050", "127.0.0.1", false),
+        ("[::1]:7050", "::", true), ("localhost:7050", "127.0.0.1", false), ("localhost:7050", "0.0.0.0", true),
+        (":7051", "0.0.0.0", false),
+    ])
+    func aSocketIsInTheWayOrNot(bind: String, address: String, isInTheWay: Bool) throws {
+        let socket = HostSocket(address: try #require(IPAddress(address)), port: 7050)
+        let isAlone = socket.address.isIPv6
+        #expect(socket.blocks(try BindAddress(bind, field: ""), isAlone: isAlone) == isInTheWay)
+    }
+
+    /// A host on which things come and go.
+    private final class ChangingHost: Sendable {
+        let devices = Mutex<Set<String>>(["lo", "eth0"])
+        let sockets = Mutex<[HostSocket]>([HostSocket(address: .v4(0), port: 7050)])
+
+        var resources: HostResources {
+            HostResources(
+                devices: { self.devices.withLock { $0 } },
+                sockets: { ports in self.sockets.withLock { $0.filter { ports.contains($0.port) } } })
+        }
+    }
+
+    @Test func whatOthersHaveIsRefusedAndNothingChanges() async throws {
+        let control = try await Fixture(host: ChangingHost().resources)
+        try await control.addTunnel("acme", port: 5080)
+        let count = control.requests.count
+        let before = try control.store.tunnel(named: "acme")
+        for (path, body, field) in [
+            ("/v1/tunnels", #"{"name": "ix", "password": "p", "interface": "lo"}"#, "interface"),
+            ("/v1/tunnels", #"{"name": "ix", "password": "p", "links": ["a,bind=127.0.0.1:7050"]}"#, "link a"),
+            ("/v1/tunnels/acme/links", #""wifi,bind=:7050""#, "link wifi"),
+        ] {
+            let answer = try await control.send(.post, path, body)
+            #expect(answer.status == 422 && answer.problem?.errors?.map(\.field) == [field], "\(answer.text)")
+        }
+        for body in [#"{"interface": "eth0"}"#, #"{"links": ["adsl,bind=:7050"]}"#] {
+            let answer = try await control.send(.patch, "/v1/tunnels/acme", body)
+            #expect(answer.status == 422, "\(answer.text)")
+        }
+        #expect(control.requests.count == count)
+        #expect(try control.store.tunnel(named: "acme") == before)
+        // Not looked at before it is to run, nor when a file is only tried.
+        let trial = #"{"name": "ix", "password": "p", "interface": "lo"}"#
+        #expect(try await control.send(.post, "/v1/tunnels?dry_run=1", trial).status == 200)
+        let disabled = #"{"name": "ix", "password": "p", "interface": "lo", "disabled": true}"#
+        #expect(try await control.send(.post, "/v1/tunnels", disabled).status == 201)
+        #expect(try await control.send(.post, "/v1/tunnels/ix/enable").status == 422)
+    }
+
+    @Test func whatIsOrWasOurOwnIsNoObstacle() async throws {
+        let host = ChangingHost()
+        let control = try await Fixture(host: host.resources)
+        try await control.addTunnel("acme", port: 5080)
+        host.devices.withLock { _ = $0.insert("mlacme") }
+        host.sockets.withLock {
+            $0 = [HostSocket(address: .v4(0x7f00_0001), port: 5080), HostSocket(address: .v4(0), port: 5081)]
+        }
+        for (method, path, body) in [
+            (HTTPRequest.Method.patch, "/v1/tunnels/acme", #"{"timeout": 9}"#),
+            (.patch, "/v1/tunnels/acme", #"{"links": ["adsl,bind=:5080", "lte,bind=127.0.0.1:5081"]}"#),
+            (.post, "/v1/tunnels/acme/disable", ""), (.post, "/v1/tunnels/acme/enable", ""),
+            (.patch, "/v1/tunnels/acme", #"{"interface": "other"}"#), (.delete, "/v1/tunnels/acme", ""),
+            (.post, "/v1/tunnels", #"{"name": "acme", "password": "p", "links": ["adsl,bind=:5080"]}"#),
+        ] {
+            let answer = try await control.send(method, path, body)
+            #expect((200...204).contains(answer.status), "\(method) \(path): \(answer.text)")
+        }
+        #expect(try control.store.tunnel(named: "acme").definition.interface.text == "mlacme")
+    }
+
+    @Test func anInterfaceThatIsChosenIsNoOthersDevice() async throws {
+        let host = ChangingHost()
+        host.devices.withLock { _ = $0.insert("mlacme") }
+        let control = try await Fixture(host: host.resources)
+        let added = try await control.addTunnel("acme", port: 5080)
+        #expect(added.json["interface"] == .string("mlacme~2"))
+    }
+}
