@@ -208,7 +208,8 @@ extension TunnelRuntime {
             reception = session.pointee.receive(
                 header, type, body: UnsafeRawBufferPointer(start: body, count: bodyCount), from: from,
                 now: now.nanoseconds, isOwnFlow: { shared.isOwnFlow($0) })
-            if case .dropped = reception {} else if session.pointee.peer == from {
+            if case .dropped = reception {
+            } else if session.pointee.peer == from {
                 state.pointee.resume.pointee.local = local
             }
         }

@@ -15,7 +15,7 @@ import Testing
         return ControlSettings(
             ControlOptions(
                 stateDirectory: "/nowhere", user: "nobody", adminGroup: "nogroup", configFile: path,
-                isStandalone: false, log: LogSettings(arguments: [])),
+                needsDatabase: false, isStandalone: false, log: LogSettings(arguments: [])),
             Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
     }
 

@@ -50,7 +50,9 @@ public struct BondTrial: Sendable {
     }
 
     /// Given lines.
-    public init(lines: [PathConditions], flows: Int, peer: BondSimulation.Peer = .ours, time: Time = Time(), seed: UInt64) {
+    public init(
+        lines: [PathConditions], flows: Int, peer: BondSimulation.Peer = .ours, time: Time = Time(), seed: UInt64
+    ) {
         self.time = time
         self.peer = peer
         self.lines = lines
