@@ -34,12 +34,17 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     private var leastQueued: Int64 = .max
     private var overloads = 0
     private var hasOverflowed = false
+    /// What is to be sent was held back in this window; and windows in a row at whose end the path was empty all the same.
+    private var heldBack = false
+    private var emptyWindows = 0
 
     private static let slotTime = 4 * millisecond
     private static let window = 50 * millisecond
     /// A round trip this far above the least is a queue's.
     static let queueTolerance = 5 * millisecond
     private static let minimumCapacity: Double = 8_000
+    /// Bytes per second: of more, a packet takes so little time that a path in use is not empty between two of them.
+    private static let fineCapacity: Double = 1_000_000
 
     public init() {}
 
@@ -71,7 +76,11 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     }
 
     /// Whether the path holds less than it takes `horizon` nanoseconds to drain.
-    public mutating func isOpen(within horizon: Int64) -> Bool { capacity == 0 || delay < horizon }
+    public mutating func isOpen(within horizon: Int64) -> Bool {
+        if capacity == 0 || delay < horizon { return true }
+        heldBack = true
+        return false
+    }
 
     /// When it will be open, unless an echo says so before.
     public mutating func nextOpening(within horizon: Int64) -> Int64 {
@@ -137,6 +146,11 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         windowArrived = arrived
         windowArrival = arrival
         leastQueued = .max
+        // A path that was empty all along, though it was thought to be filled, carries more, and nobody knows how much.
+        let isEmpty = least == 0 && queued <= millisecond && !hasOverflowed
+        let wasEmpty = isEmpty && heldBack && capacity >= Self.fineCapacity
+        emptyWindows = wasEmpty ? emptyWindows + 1 : 0
+        heldBack = false
         guard isContinuous else {
             meanRate = 0
             return
@@ -151,6 +165,8 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
             guard overloads >= (isCounted ? 1 : 2), bytes > 0 else { return }
             capacity = max(Self.minimumCapacity, rate)
             backlog = capacity * Double(queued) / 1e9
+        } else if emptyWindows >= 2, rate > capacity * 0.9 {
+            capacity = max(rate, capacity) * 1.25
         } else if rate > capacity {
             capacity += (rate - capacity) * 0.5
         } else if overloads >= 2 {
