@@ -5,14 +5,14 @@ import TunnelModel
 // What a change wants of the host, and others have.
 
 extension TunnelDirectory {
-    /// For so long a device or a socket that a tunnel gave up may still be there.
-    private static var lingering: UInt64 { .seconds(60) }
-
-    /// Remembers what a tunnel has held until now.
+    /// Remembers what a tunnel has held until now: a device or a socket that it gave up may still be there for a minute, and
+    /// a server's port until its peer is heard elsewhere, for the link's timeout at most.
     func noteReleased(_ old: TunnelDefinition?) {
         let now = Clock.now()
-        released.removeAll { now - $0.at > Self.lingering }
-        if let claims = HostClaims(old) { released.append((claims, now)) }
+        released.removeAll { $0.until < now }
+        guard let old, let claims = HostClaims(old) else { return }
+        let seconds = old.links.map(old.timeout(of:)).reduce(60, max)
+        released.append((claims, now + .seconds(UInt64(seconds))))
     }
 
     /// Throws what `new` wants, that `old` did not have, and that something which is no tunnel of ours has.
@@ -48,13 +48,13 @@ extension TunnelDirectory {
         var devices = host.devices()
         for entry in entries.values where entry.definition.enabled { devices.remove(entry.definition.interface.text) }
         let now = Clock.now()
-        for (claims, at) in released where now - at <= Self.lingering { devices.remove(claims.interface.text) }
+        for (claims, until) in released where now <= until { devices.remove(claims.interface.text) }
         return devices
     }
 
     private func isOurs(_ socket: HostSocket) -> Bool {
         let now = Clock.now()
         return entries.values.contains { HostClaims($0.definition)?.mayHold(socket) ?? false }
-            || released.contains { now - $0.at <= Self.lingering && $0.claims.mayHold(socket) }
+            || released.contains { now <= $0.until && $0.claims.mayHold(socket) }
     }
 }

@@ -37,7 +37,7 @@ actor TunnelDirectory {
     /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
     var hasSight = true
     /// What tunnels held until a moment ago, and since when they do not.
-    var released: [(claims: HostClaims, at: UInt64)] = []
+    var released: [(claims: HostClaims, until: UInt64)] = []
     private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 
     init(

@@ -89,7 +89,7 @@ extension TunnelRuntime {
             let old = definition.links.first { $0.name == names[link] }
             let new = next.links.first { $0.name == names[link] }
             guard let old, let new else { return }
-            if old.bind != new.bind { retireSocket(link, old, new) }
+            if old.bind != new.bind { retireSocket(link, new) }
             if old.remote != new.remote, next.mode == .client { links[link].hasNewRemote = true }
         }
     }
@@ -246,9 +246,17 @@ extension TunnelRuntime {
     }
 
     /// A link's socket has another address from now on. The old one serves until the new one is there, and a server's until
-    /// its peer has found that; but one port cannot be bound twice.
-    private func retireSocket(_ link: Int, _ old: LinkDefinition, _ new: LinkDefinition) {
-        if old.bind.port == new.bind.port, old.bind.port != nil { closeSocket(link) }
+    /// its peer has found that; but one port cannot be bound twice, and what is held may be of an earlier definition.
+    private func retireSocket(_ link: Int, _ new: LinkDefinition) {
+        guard let port = new.bind.port else { return }
+        if boundPort(links[link].nextSocket) == port { closeNextSocket(link) }
+        if boundPort(links[link].socket) == port { closeSocket(link) }
+    }
+
+    private func boundPort(_ socket: Int32) -> UInt16? {
+        var address = clinux_address()
+        guard socket >= 0, clinux_udp_local_address(socket, &address) == 0 else { return nil }
+        return address.port
     }
 
     /// The peer sends to the new address, or has had the time.
@@ -275,8 +283,10 @@ extension TunnelRuntime {
     func setPeers(_ link: Int, _ addresses: [SocketAddress], _ now: Moment) {
         peers[link] = addresses
         guard let first = addresses.first else { return }
-        if links[link].other?.pointee.isNext == true { links[link].other?.pointee.session.configure(peer: first) }
         let current = links[link].session.pointee.peer
+        if links[link].other?.pointee.isNext == true {
+            links[link].other?.pointee.session.configure(peer: addresses.contains(current) ? current : first)
+        }
         // Otherwise a server that is not among them has moved by itself, and is still the same.
         if links[link].hasNewRemote, !addresses.contains(current) {
             links[link].session.pointee.move(to: first, now: now.nanoseconds)

@@ -46,7 +46,10 @@ extension TunnelRuntime {
                 to: OtherSession(
                     session: session, cipher: cipher, identity: linkIdentity, isNext: true,
                     until: now.nanoseconds + Self.grace))
-            if let peer = peers[link].first { other.pointee.session.configure(peer: peer) }
+            if let first = peers[link].first {
+                let present = links[link].session.pointee.peer
+                other.pointee.session.configure(peer: peers[link].contains(present) ? present : first)
+            }
             links[link].other = other
             if links[link].session.pointee.isUp {
                 log.notice(

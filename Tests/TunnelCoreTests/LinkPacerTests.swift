@@ -82,6 +82,17 @@ struct LinkPacerTests {
         #expect((3.5e6...4.1e6).contains(pacer.capacity), "\(pacer.capacity)")
     }
 
+    /// As when the machine had no time for either end, and has again: the path was never narrow.
+    @Test func aPathThatIsEmptyAfterAllIsUsedSoon() {
+        var pacer = LinkPacer()
+        var line = Line(megabits: 20, delay: 1 * millisecond)
+        _ = drive(&pacer, &line, offered: 40, from: second, seconds: 5)
+        #expect(abs(pacer.capacity - 2_500_000) < 500_000)
+        line.rate = 1000 * 125_000
+        _ = drive(&pacer, &line, offered: 400, from: 6 * second, seconds: 2)
+        #expect(pacer.recentRate > 40_000_000)
+    }
+
     @Test func echoesThatCannotBeAreHarmless() {
         var pacer = LinkPacer()
         for value in [Int64.min / 4, -1, 0, 1, 5 * second, Int64.max / 4] {
