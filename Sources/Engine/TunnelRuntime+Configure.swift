@@ -89,7 +89,7 @@ extension TunnelRuntime {
             let old = definition.links.first { $0.name == names[link] }
             let new = next.links.first { $0.name == names[link] }
             guard let old, let new else { return }
-            if old.bind != new.bind { retireSocket(link, new) }
+            if old.bind != new.bind { retireSocket(link, old, new, next) }
             if old.remote != new.remote, next.mode == .client { links[link].hasNewRemote = true }
         }
     }
@@ -247,7 +247,15 @@ extension TunnelRuntime {
 
     /// A link's socket has another address from now on. The old one serves until the new one is there, and a server's until
     /// its peer has found that; but one port cannot be bound twice, and what is held may be of an earlier definition.
-    private func retireSocket(_ link: Int, _ new: LinkDefinition) {
+    private func retireSocket(
+        _ link: Int, _ old: LinkDefinition, _ new: LinkDefinition, _ next: TunnelDefinition
+    ) {
+        // Nor by two links that change places.
+        let isWanted = next.links.contains {
+            $0.name != new.name && $0.bind.port == old.bind.port && old.bind.port != nil
+                && ($0.bind.host == old.bind.host || $0.bind.host == nil || old.bind.host == nil)
+        }
+        if isWanted { return closeSocket(link) }
         guard let port = new.bind.port else { return }
         if boundPort(links[link].nextSocket) == port { closeNextSocket(link) }
         if boundPort(links[link].socket) == port { closeSocket(link) }

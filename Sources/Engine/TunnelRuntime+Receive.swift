@@ -175,13 +175,8 @@ extension TunnelRuntime {
             record.pointee.droppedMalformed &+= 1
             return
         }
-        var session = state.pointee.session
-        var cipher = state.pointee.cipher
-        let isOther = isForOther(state, flow: header.flowID, isHandshake: type == .auth || type == .authOK)
-        if isOther, let other = state.pointee.other, let its = other.pointer(to: \.session) {
-            session = its
-            cipher = other.pointee.cipher
-        }
+        var isOther = isForOther(state, flow: header.flowID, isHandshake: type == .auth || type == .authOK)
+        var (session, cipher) = sealedSession(state, isOther: isOther)
         var body = bytes + DatagramHeader.size
         var bodyCount = count - DatagramHeader.size
         let reception: LinkSession.Reception
@@ -194,10 +189,18 @@ extension TunnelRuntime {
                 return
             }
             let plaintext = buffers.plaintext(link) + (body + Datagram.macSize - buffers.receive(link))
-            guard
-                cipher.openRoomy(
-                    body, count: bodyCount, to: plaintext, flowID: header.flowID, sequence: header.sequence)
-            else {
+            var isOpen = cipher.openRoomy(
+                body, count: bodyCount, to: plaintext, flowID: header.flowID, sequence: header.sequence)
+            // Stock goes on with its flow_id and numbers when it is given another password.
+            if !isOpen, state.pointee.other != nil {
+                isOther.toggle()
+                (session, cipher) = sealedSession(state, isOther: isOther)
+                isOpen =
+                    session.pointee.isWorthOpening(header, type, now: now.nanoseconds)
+                    && cipher.openRoomy(
+                        body, count: bodyCount, to: plaintext, flowID: header.flowID, sequence: header.sequence)
+            }
+            guard isOpen else {
                 record.pointee.droppedAuthentication &+= 1
                 trace(.protocol, "datagram from \(from) is not sealed with this password", link: link)
                 return

@@ -67,6 +67,16 @@ extension TunnelRuntime {
         return other.pointee.isNext ? isHandshake : other.pointee.session.knows(flow)
     }
 
+    /// The present session of a link, or the other one, and what seals it.
+    func sealedSession(
+        _ state: UnsafeMutablePointer<LinkRuntime>, isOther: Bool
+    ) -> (UnsafeMutablePointer<LinkSession>, SessionCipher) {
+        if isOther, let other = state.pointee.other, let session = other.pointer(to: \.session) {
+            return (session, other.pointee.cipher)
+        }
+        return (state.pointee.session, state.pointee.cipher)
+    }
+
     /// Ends waiting, and lets the next session take over once it is up, or when the present one has ended.
     func reviewOther(_ link: Int, _ now: Moment) {
         guard let other = links[link].other else { return }
@@ -101,9 +111,11 @@ extension TunnelRuntime {
                 "link goes on with its new password",
                 metadata: ["tunnel": "\(definition.name)", "link": "\(names[link]?.text ?? "")"])
         }
-        // The path is the same: what is known of it stays.
+        // The path is the same: what is known of it stays. Who has another session counts anew, and may be another.
         state.pointee.epoch = state.pointee.session.pointee.epoch
         state.pointee.health = LinkHealth()
+        bond.pointee.restartCounting(link)
+        if state.pointee.session.pointee.isUp { resequencer?.pointee.restart() }
         restartCopies(link)
     }
 

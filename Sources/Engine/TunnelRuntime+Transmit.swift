@@ -257,6 +257,11 @@ extension TunnelRuntime {
         var part = iovec(iov_base: bytes, iov_len: count)
         let socket = state.pointee.socket
         guard let local = state.pointee.resume.pointer(to: \.local) else { return -Int(EINVAL) }
+        let result = to.withSystemAddress { clinux_udp_send(socket, $0, local, &part, 1, segmentSize) }
+        // An address that this host has no more: the kernel chooses another.
+        let mayBeGone = [-EINVAL, -ENETUNREACH, -EADDRNOTAVAIL].contains(Int32(result))
+        guard mayBeGone, local.pointee.version != 0 else { return result }
+        local.pointee = clinux_address()
         return to.withSystemAddress { clinux_udp_send(socket, $0, local, &part, 1, segmentSize) }
     }
 

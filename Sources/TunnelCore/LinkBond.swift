@@ -115,6 +115,9 @@ public struct LinkBond: ~Copyable {
     /// The next ``choose(among:now:)`` begins anew.
     public mutating func forgetChoice() { eligible = 0 }
 
+    /// The peer counts anew what arrives on a link.
+    public mutating func restartCounting(_ link: Int) { links[link].pacer.restartCounting() }
+
     /// Bytes per second that a link is known to carry; 0: not known.
     public func capacity(of link: Int) -> Double { links[link].pacer.capacity }
 

@@ -91,6 +91,9 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
 
     // MARK: Measuring
 
+    /// The peer counts anew: its next count is compared with none before.
+    public mutating func restartCounting() { windowStart = .min / 2 }
+
     /// What an echo tells.
     public struct Echo: BitwiseCopyable, Sendable {
         public var roundTrip: Int64

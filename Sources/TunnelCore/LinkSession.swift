@@ -53,6 +53,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     /// answered from where it is now.
     private var formerPeer: SocketAddress = .none
     private var isMoving = false
+    private var movedAt: Int64 = 0
     /// When something told that the peer began anew; 0: nothing did, or it was heard since.
     private var doubtedAt: Int64 = 0
 
@@ -190,6 +191,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         formerPeer = peer
         peer = address
         isMoving = true
+        movedAt = now
         owesAuth = true
         lastAuthSent = now
     }
@@ -464,6 +466,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     }
 
     private mutating func heard(_ header: DatagramHeader, from source: SocketAddress, now: Int64) {
+        // Another server would have given us up by then: this is the same one, heard from where it chooses.
+        if now - movedAt >= 2 * settings.timeout { formerPeer = .none }
         if source != formerPeer {
             peer = source
             isMoving = false
