@@ -5,8 +5,8 @@ import TunnelModel
 // What a change wants of the host, and others have.
 
 extension TunnelDirectory {
-    /// Remembers what a tunnel has held until now: a device or a socket that it gave up may still be there for a minute, and
-    /// a server's port until its peer is heard elsewhere, for the link's timeout at most.
+    /// Remembers what a tunnel has held until now: that may still be there for a minute, and a server's port until its peer
+    /// is heard elsewhere, for the link's timeout at most.
     func noteReleased(_ old: TunnelDefinition?) {
         let now = Clock.now()
         released.removeAll { $0.until < now }

@@ -36,7 +36,7 @@ actor TunnelDirectory {
     var published: Int64 = 0
     /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
     var hasSight = true
-    /// What tunnels held until a moment ago, and since when they do not.
+    /// What tunnels held until a moment ago, and until when it may still be there.
     var released: [(claims: HostClaims, until: UInt64)] = []
     private var waiters: [(id: Int64, generation: UInt64, continuation: CheckedContinuation<Void, Never>)] = []
 

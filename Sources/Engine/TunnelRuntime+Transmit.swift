@@ -261,8 +261,9 @@ extension TunnelRuntime {
         // An address that this host has no more: the kernel chooses another.
         let mayBeGone = [-EINVAL, -ENETUNREACH, -EADDRNOTAVAIL].contains(Int32(result))
         guard mayBeGone, local.pointee.version != 0 else { return result }
-        local.pointee = clinux_address()
-        return to.withSystemAddress { clinux_udp_send(socket, $0, local, &part, 1, segmentSize) }
+        let retried = to.withSystemAddress { clinux_udp_send(socket, $0, nil, &part, 1, segmentSize) }
+        if retried >= 0 { local.pointee = clinux_address() }
+        return retried
     }
 
     private func reportSendError(_ link: Int, _ code: Int) {

@@ -467,8 +467,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     private mutating func heard(_ header: DatagramHeader, from source: SocketAddress, now: Int64) {
         // Another server would have given us up by then: this is the same one, heard from where it chooses.
-        if now - movedAt >= 2 * settings.timeout { formerPeer = .none }
-        if source != formerPeer {
+        if source != formerPeer || now - movedAt >= 2 * settings.timeout {
             peer = source
             isMoving = false
         }

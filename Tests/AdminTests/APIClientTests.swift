@@ -16,6 +16,7 @@ import Testing
             close(listener)
             unlink(path)
         }
+        let closed = DispatchSemaphore(value: 0)
         let server = Thread {
             let connection = accept(listener, nil, nil)
             var text = ""
@@ -28,6 +29,7 @@ import Testing
             let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone".utf8)
             _ = send(connection, answer, answer.count, Int32(MSG_NOSIGNAL))
             close(connection)
+            closed.signal()
         }
         server.start()
         let pieces = Mutex(["1", "2", "3"])
@@ -35,7 +37,7 @@ import Testing
             pieces.withLock { pieces -> ByteBuffer? in
                 guard let piece = pieces.first else { return nil }
                 // The server has closed by the time of the second.
-                if piece != "1" { usleep(100_000) }
+                if piece == "2" { #expect(closed.wait(timeout: .now() + 10) == .success) }
                 pieces.removeFirst()
                 return ByteBuffer(string: piece)
             }

@@ -136,11 +136,10 @@ import TunnelTestKit
             let events = try bed.rig.start(
                 bed.daemon.adminCommand + ["--json", "events", "--follow", "--tunnel", "acme"])
             // An event from before it listens is none that it follows.
-            try waitUntil("it to listen", within: .seconds(20)) { () throws(RigError) -> Bool in
+            try poll("it to listen", within: .seconds(20), every: .milliseconds(100)) { () throws(RigError) -> Void? in
                 try bed.daemon.admin("disable", "acme")
                 try bed.daemon.admin("enable", "acme")
-                usleep(100_000)
-                return events.output.contains("link1")
+                return events.output.contains("link1") ? () : nil
             }
             let status = try bed.rig.start(bed.daemon.adminCommand + ["status", "--watch"])
             try waitUntil("the first status", within: .seconds(10)) { status.output.contains("acme") }

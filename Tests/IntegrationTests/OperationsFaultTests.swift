@@ -19,9 +19,11 @@ import TunnelTestKit
             try bed.waitForPing("10.78.0.1", from: customer)
             let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 10)
             let script = """
-                import sqlite3, time
+                import signal, sqlite3
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
                 db = sqlite3.connect("\(bed.daemon.stateDirectory)/mlvpn.db", isolation_level=None)
-                db.execute("BEGIN IMMEDIATE"); print("locked", flush=True); time.sleep(8); db.execute("ROLLBACK")
+                db.execute("BEGIN IMMEDIATE"); print("locked", flush=True)
+                signal.sigwait({signal.SIGTERM}); db.execute("ROLLBACK")
                 """
             let lock = try bed.rig.start(["python3", "-c", script])
             try waitUntil("the lock", within: .seconds(10)) { lock.output.contains("locked") }
@@ -30,6 +32,7 @@ import TunnelTestKit
             #expect(refused.text.contains("locked by another process"), "\(refused.text)")
             // What needs no writing is answered meanwhile.
             #expect(try admin(bed, ["status", "acme"]).code == .exited(0))
+            lock.signal(SIGTERM)
             #expect(try lock.waitForExit(within: .seconds(20)) == .exited(0))
             try bed.daemon.admin("set-tunnel", "acme", "--timeout", "9")
             #expect(try stream.result() == "sent 2000 missing 0 []")

@@ -73,6 +73,22 @@ import TunnelTestKit
         }
     }
 
+    /// As a line's does by PPPoE, DHCP or LTE.
+    @Test func aCustomerWhoseAddressChangesGoesOn() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1]) { _ in
+                "remotehost = \"\(TunnelBed.serverWire(1))\"\nremoteport = 5081"
+            }
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try bed.rig.run(["ip", "address", "del", "\(TunnelBed.customerWire(1))/24", "dev", "wire1"], in: customer)
+            try bed.rig.run(["ip", "address", "add", "10.71.1.77/24", "dev", "wire1"], in: customer)
+            try bed.waitForPing("10.78.0.1", from: customer)
+            #expect(try bed.linkStates("acme") == ["link1": "up"])
+        }
+    }
+
     @Test func aWrongPasswordStaysOutside() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])

@@ -33,14 +33,15 @@ private struct Line {
 struct LinkPacerTests {
     /// Sends as much as it may, `offered` Mbit/s at most; what the line's queue held at the end, nanoseconds.
     private func drive(
-        _ pacer: inout LinkPacer, _ line: inout Line, offered: Double, from start: Int64, seconds: Int
+        _ pacer: inout LinkPacer, _ line: inout Line, offered: Double, from start: Int64, seconds: Int,
+        echoEvery interval: Int64 = 5 * millisecond
     ) -> Int64 {
         var credit: Double = 0
         var lastEcho: Int64 = 0
         for tick in 0..<Int64(seconds) * 2000 {
             let now = start + tick * millisecond / 2
             pacer.advance(to: now)
-            if let echo = line.echo(now: now), now - lastEcho >= 5 * millisecond {
+            if let echo = line.echo(now: now), now - lastEcho >= interval {
                 lastEcho = now
                 pacer.take(echo, now: now)
             }
@@ -89,7 +90,8 @@ struct LinkPacerTests {
         _ = drive(&pacer, &line, offered: 40, from: second, seconds: 5)
         #expect(abs(pacer.capacity - 2_500_000) < 500_000)
         line.rate = 1000 * 125_000
-        _ = drive(&pacer, &line, offered: 400, from: 6 * second, seconds: 2)
+        _ = drive(
+            &pacer, &line, offered: 400, from: 6 * second, seconds: 1, echoEvery: 10 * millisecond)
         #expect(pacer.recentRate > 40_000_000)
     }
 
