@@ -197,7 +197,10 @@ public struct LinkBond: ~Copyable {
     private mutating func setHorizons(_ mask: UInt32) {
         var latest: Int64 = 0
         Self.forEach(mask) { link in
-            links[link].way = (links[link].observation.roundTrip ?? 0) * 500
+            // Of a peer without reports, what waits on the way back is in it.
+            let observation = links[link].observation
+            let foreign = links[link].pacer.foreignDelay
+            links[link].way = (observation.roundTrip ?? 0) * 500 + (observation.reports ? foreign : foreign / 2)
             latest = max(latest, links[link].way)
         }
         Self.forEach(mask) { link in

@@ -37,6 +37,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     /// What is to be sent was held back in this window; and windows in a row at whose end the path was empty all the same.
     private var heldBack = false
     private var emptyWindows = 0
+    private var check = DelayCheck()
 
     private static let slotTime = 4 * millisecond
     private static let window = 50 * millisecond
@@ -53,7 +54,10 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     /// Time has passed.
     public mutating func advance(to time: Int64) {
         guard time > now else { return }
-        if capacity > 0 { backlog = max(0, backlog - capacity * Double(time - now) / 1e9) }
+        if capacity > 0 {
+            let rate = check.isGentle(now) ? check.gentleRate : capacity
+            backlog = max(0, backlog - rate * Double(time - now) / 1e9)
+        }
         now = time
         let current = time / Self.slotTime
         guard current != slot else { return }
@@ -75,9 +79,13 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         mutating get { capacity > 0 ? Int64(min(backlog / capacity, 10) * 1e9) : max(0, seenQueue - (now - seenAt)) }
     }
 
+    /// What datagrams wait beside queues of ours, beyond the least known, nanoseconds.
+    public var foreignDelay: Int64 { check.foreign }
+
     /// Whether the path holds less than it takes `horizon` nanoseconds to drain.
     public mutating func isOpen(within horizon: Int64) -> Bool {
-        if capacity == 0 || delay < horizon { return true }
+        if capacity == 0 { return true }
+        if check.isGentle(now) ? check.opening(holding: backlog, now: now) <= now : delay < horizon { return true }
         heldBack = true
         return false
     }
@@ -85,6 +93,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     /// When it will be open, unless an echo says so before.
     public mutating func nextOpening(within horizon: Int64) -> Int64 {
         guard capacity > 0 else { return now }
+        if check.isGentle(now) { return check.opening(holding: backlog, now: now) }
         let excess = delay - horizon
         return excess < 0 ? now : now + min(excess, second) + millisecond / 2
     }
@@ -114,11 +123,12 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
 
     public mutating func take(_ echo: Echo, now time: Int64) {
         let roundTrip = echo.roundTrip
-        let queued = echo.queued
         advance(to: time)
         guard roundTrip >= 0, roundTrip < 255 * Self.slotTime else { return }
+        if let verdict = check.take(queued: echo.queued, sentAt: time - roundTrip, now: time) { obey(verdict) }
+        let queued = check.own(echo.queued)
         let arrived = bytesSent(before: time - roundTrip)
-        leastQueued = min(leastQueued, echo.least)
+        leastQueued = min(leastQueued, check.own(echo.least))
         if echo.received != nil {
             seenQueue = queued
             seenAt = time
@@ -129,7 +139,7 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
                 echo.received?.bytes ?? arrived, at: echo.received?.at ?? time, isCounted: echo.received != nil, queued,
                 time)
         }
-        guard capacity > 0 else { return }
+        guard capacity > 0, !check.isGentle(time) else { return }
         // It waited `queued` behind so much, and since then the line has been draining.
         let since = Double(sentBytes &- arrived)
         let estimate = max(0, since - capacity * Double(max(0, roundTrip - queued)) / 1e9)
@@ -161,8 +171,10 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         let rate = Double(bytes) / Double(elapsed) * 1e9
         meanRate += (rate - meanRate) * 0.3
         // A queue that holds a packet of ours at least.
-        let isFull = hasOverflowed || (least > Self.queueTolerance && Double(least) / 1e9 * rate >= 1500)
+        let isQueued = least > Self.queueTolerance && Double(least) / 1e9 * rate >= 1500
+        let isFull = hasOverflowed || isQueued
         hasOverflowed = false
+        defer { beginRest(isQueued: isQueued, rate, queued, time) }
         overloads = isFull ? overloads + 1 : max(0, overloads - 2)
         if capacity == 0 {
             guard overloads >= (isCounted ? 1 : 2), bytes > 0 else { return }
@@ -172,9 +184,22 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
             capacity = max(rate, capacity) * 1.25
         } else if rate > capacity {
             capacity += (rate - capacity) * 0.5
-        } else if overloads >= 2 {
+        } else if overloads >= 2, !check.isPending {
             capacity = max(Self.minimumCapacity, capacity + (rate - capacity) * 0.25)
         }
+    }
+
+    private mutating func beginRest(isQueued: Bool, _ rate: Double, _ queued: Int64, _ time: Int64) {
+        check.review(
+            isQueued: isQueued, capacity: capacity, rate: rate, queued: queued, backlog: delay, now: time)
+    }
+
+    private mutating func obey(_ verdict: DelayCheck.Verdict) {
+        guard case .foreign(let known) = verdict else { return }
+        capacity = known == 0 ? 0 : max(capacity, known)
+        backlog = 0
+        overloads = 0
+        leastQueued = .max
     }
 
     /// Bytes sent before a moment of the last second.

@@ -6,6 +6,8 @@ import TunnelWire
 private struct Line {
     var rate: Double
     let delay: Int64
+    /// More on the way there, from some moment on.
+    var detour: Int64 = 0
     /// When it has sent what it was given so far.
     var busyUntil: Int64 = 0
     private var arrivals: [(sent: Int64, at: Int64)] = []
@@ -15,9 +17,13 @@ private struct Line {
         self.delay = delay
     }
 
+    /// The least that a datagram found waiting.
+    var leastQueue = Int64.max
+
     mutating func send(_ bytes: Int, now: Int64) {
+        leastQueue = min(leastQueue, max(0, busyUntil - now))
         busyUntil = max(busyUntil, now) + Int64(Double(bytes) / rate * 1e9)
-        arrivals.append((now, busyUntil + delay))
+        arrivals.append((now, busyUntil + delay + detour))
     }
 
     /// The echo of the last datagram that had arrived when it left.
@@ -33,13 +39,13 @@ private struct Line {
 struct LinkPacerTests {
     /// Sends as much as it may, `offered` Mbit/s at most; what the line's queue held at the end, nanoseconds.
     private func drive(
-        _ pacer: inout LinkPacer, _ line: inout Line, offered: Double, from start: Int64, seconds: Int,
-        echoEvery interval: Int64 = 5 * millisecond
+        _ pacer: inout LinkPacer, _ line: inout Line, offered: Double, from start: Int64, seconds: Int = 0,
+        milliseconds: Int64 = 0, echoEvery interval: Int64 = 5 * millisecond
     ) -> Int64 {
+        let end = start + Int64(seconds) * second + milliseconds * millisecond
         var credit: Double = 0
         var lastEcho: Int64 = 0
-        for tick in 0..<Int64(seconds) * 2000 {
-            let now = start + tick * millisecond / 2
+        for now in stride(from: start, to: end, by: Int(millisecond / 2)) {
             pacer.advance(to: now)
             if let echo = line.echo(now: now), now - lastEcho >= interval {
                 lastEcho = now
@@ -52,7 +58,7 @@ struct LinkPacerTests {
                 line.send(1500, now: now)
             }
         }
-        return max(0, line.busyUntil - start - Int64(seconds) * second)
+        return max(0, line.busyUntil - end)
     }
 
     @Test func aLineThatIsNotFullHasNoPace() {
@@ -81,6 +87,42 @@ struct LinkPacerTests {
         line.rate *= 3
         _ = drive(&pacer, &line, offered: 60, from: 9 * second, seconds: 3)
         #expect((3.5e6...4.1e6).contains(pacer.capacity), "\(pacer.capacity)")
+    }
+
+    /// Another route is no queue: it does not make the line slower. With it the line may be filled as before.
+    @Test func aLongerWayIsLearnt() {
+        for isFull in [true, false] {
+            var pacer = LinkPacer()
+            var line = Line(megabits: 20, delay: 15 * millisecond)
+            _ = drive(&pacer, &line, offered: isFull ? 60 : 10, from: second, seconds: 5)
+            line.detour = 30 * millisecond
+            _ = drive(&pacer, &line, offered: isFull ? 60 : 10, from: 6 * second, seconds: 3)
+            #expect(abs(pacer.foreignDelay - line.detour) < 4 * millisecond, "\(pacer.foreignDelay)")
+            let queue = drive(&pacer, &line, offered: 60, from: 9 * second, seconds: 3)
+            #expect((2.3e6...2.7e6).contains(pacer.recentRate), "\(pacer.recentRate)")
+            #expect(queue < 25 * millisecond, "\(queue / millisecond) ms")
+            // The old way again.
+            line.detour = 0
+            _ = drive(&pacer, &line, offered: 60, from: 12 * second, seconds: 12)
+            #expect(pacer.foreignDelay < 4 * millisecond, "\(pacer.foreignDelay)")
+        }
+    }
+
+    /// A queue that never empties is made to, now and then; sending loses little by it.
+    @Test func aQueueThatStandsForLongIsEmptied() {
+        var pacer = LinkPacer()
+        var line = Line(megabits: 20, delay: 15 * millisecond)
+        _ = drive(&pacer, &line, offered: 60, from: second, seconds: 8)
+        var isEmptied = false
+        for tenth in 0..<40 as Range<Int64> {
+            let start = 9 * second + tenth * 100 * millisecond
+            _ = drive(&pacer, &line, offered: 60, from: start, milliseconds: 100)
+            isEmptied = isEmptied || line.leastQueue < millisecond
+            line.leastQueue = .max
+        }
+        #expect(isEmptied)
+        #expect(pacer.foreignDelay == 0)
+        #expect((2.3e6...2.7e6).contains(pacer.capacity), "\(pacer.capacity)")
     }
 
     /// As when the machine had no time for either end, and has again: the path was never narrow.

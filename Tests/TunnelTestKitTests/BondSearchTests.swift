@@ -1,4 +1,5 @@
 import Testing
+import TunnelCore
 import TunnelTestKit
 
 /// The schedule against random mixes of lines, in virtual time.
@@ -22,6 +23,32 @@ struct BondSearchTests {
         let clean = BondSimulation(lines: [try line("rate=20mbit delay=20ms queue=100ms")], flows: 1, seed: 1)
         let lossy = BondSimulation(lines: [try line("rate=20mbit delay=20ms queue=100ms loss=2%")], flows: 1, seed: 1)
         #expect(lossy.goodput() < clean.goodput() / 2)
+    }
+
+    /// Another route adds 30 ms that are no queue.
+    @Test(arguments: [BondSimulation.Peer.ours, .stock(reorder: 64)])
+    func aLineWhoseDelayGrowsCarriesWhatItDid(_ peer: BondSimulation.Peer) throws {
+        var simulation = BondSimulation(lines: [try line("rate=20mbit delay=10ms")], flows: 8, peer: peer, seed: 1)
+        simulation.changes = [.init(at: 4 * second, line: 0, settings: [.delay(UInt64(40 * millisecond))])]
+        #expect(simulation.goodput() > 16e6)
+        // And back.
+        simulation.changes.append(.init(at: 7 * second, line: 0, settings: [.delay(UInt64(10 * millisecond))]))
+        #expect(simulation.goodput() > 16e6)
+    }
+
+    @Test func jitterIsNoQueue() throws {
+        let lines = [try line("rate=20mbit delay=30ms jitter=15ms queue=200ms")]
+        var simulation = BondSimulation(lines: lines, flows: 8, seed: 1)
+        simulation.warmUp = 8 * second
+        #expect(simulation.goodput() > 16e6)
+    }
+
+    @Test func aLineThatBecomesSlowIsNotTakenForAFarOne() throws {
+        var simulation = BondSimulation(
+            lines: [try line("rate=20mbit delay=10ms queue=300ms"), try line("rate=10mbit delay=20ms")], flows: 8,
+            seed: 1)
+        simulation.changes = [.init(at: 2 * second, line: 0, settings: [.rate(4_000_000)])]
+        #expect(simulation.goodput() > 11.5e6)
     }
 
     @Test func aSeedGivesTheSameTrialAgain() {

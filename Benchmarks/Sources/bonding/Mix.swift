@@ -10,9 +10,19 @@ struct Line {
     var settings: String
     /// Alternates between the rate and half of it, every five seconds.
     var varies = false
+    /// Its way becomes 30 ms longer, and shorter again, every five seconds.
+    var moves = false
 
     var description: String {
-        "\(rate.text(0)) Mbit/s \(settings)\(varies ? ", varying" : "")"
+        "\(rate.text(0)) Mbit/s \(settings)\(varies ? ", varying" : moves ? ", moving" : "")"
+    }
+
+    private func timeline(_ kbit: Int) throws -> String? {
+        guard moves else {
+            return varies ? "0 both rate=\(kbit)kbit\n5000 both rate=\(kbit / 2)kbit\n10000 loop\n" : nil
+        }
+        let delay = try PathConditions(settings).delay / 1_000_000
+        return "0 both delay=\(delay)ms\n5000 both delay=\(delay + 30)ms\n10000 loop\n"
     }
 
     func lay(number: Int, a: WireEnd, b: WireEnd, rig: NetworkRig, seed: UInt64) throws -> EmulatedLink {
@@ -21,7 +31,7 @@ struct Line {
         return try EmulatedLink(
             in: rig, program: [try BuiltProgram.path("bonding"), "emulate"], name: "\(number)", a: a, b: b, ab: words,
             ba: words,
-            timeline: varies ? "0 both rate=\(kbit)kbit\n5000 both rate=\(kbit / 2)kbit\n10000 loop\n" : nil,
+            timeline: try timeline(kbit),
             seed: seed &+ UInt64(number))
     }
 }
@@ -75,5 +85,15 @@ struct Mix {
             name: "varying",
             lines: [40, 20, 10].map { Line(rate: $0, settings: "delay=10ms", varies: true) },
             reference: .sum, goals: [8: 0.90, 1: 0.80]),
+        Mix(
+            name: "moving",
+            lines: [Line(rate: 50, settings: "delay=10ms", moves: true), Line(rate: 30, settings: "delay=15ms")],
+            reference: .best, goals: [8: 0.98, 1: 0.98]),
+        Mix(
+            name: "lte",
+            lines: [
+                Line(rate: 40, settings: "delay=35ms jitter=15ms"), Line(rate: 30, settings: "delay=40ms jitter=20ms"),
+            ],
+            reference: .best, goals: [8: 0.98, 1: 0.98]),
     ]
 }

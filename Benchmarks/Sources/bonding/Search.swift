@@ -24,6 +24,12 @@ struct Search: ParsableCommand {
             "Instead of random mixes: this one, lines apart by '|', in the emulator's words.", valueName: "lines"))
     var lines: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "What becomes of one of --lines: milliseconds from the start, its number from 1, the emulator's words, as in "
+                + "'6000 2 delay=40ms'. May be given several times.", valueName: "change"))
+    var change: [String] = []
+
     @Option(help: "TCP flows through --lines.")
     var flows = 8
 
@@ -52,11 +58,23 @@ struct Search: ParsableCommand {
         guard worst >= 1 else { throw ValidationError("--worst is at least 1.") }
     }
 
+    private func lineChange(_ text: String, count: Int) throws -> BondSimulation.LineChange {
+        let words = text.split(separator: " ", maxSplits: 2)
+        guard words.count == 3, let time = Int64(words[0]), (0...86_400_000).contains(time), let line = Int(words[1]),
+            (1...count).contains(line)
+        else { throw ValidationError("--change is 'MILLISECONDS LINE WORDS', lines being 1 to \(count): '\(text)'") }
+        return .init(at: time * 1_000_000, line: line - 1, settings: try PathSetting.parse(words[2]))
+    }
+
     func run() throws {
+        guard change.isEmpty || lines != nil else { throw ValidationError("--change needs --lines.") }
         if let lines {
             let conditions = try lines.split(separator: "|").map { try PathConditions($0) }
             guard !conditions.isEmpty else { throw ValidationError("--lines names no line.") }
-            return print(BondTrial(lines: conditions, flows: flows, peer: peer, time: time, seed: seed).description)
+            let changes = try change.map { try lineChange($0, count: conditions.count) }
+            let trial = BondTrial(
+                lines: conditions, changes: changes, flows: flows, peer: peer, time: time, seed: seed)
+            return print(trial.description)
         }
         var trials: [BondTrial] = []
         for number in 0..<UInt64(count) { trials.append(BondTrial(seed: seed &+ number, peer: peer, time: time)) }

@@ -18,6 +18,7 @@ public struct BondTrial: Sendable {
     public var flows: Int
     public var peer: BondSimulation.Peer
     public var time: Time
+    public var changes: [BondSimulation.LineChange] = []
     /// Bits per second over each line alone, and over all.
     public var alone: [Double]
     public var bond: Double
@@ -51,8 +52,10 @@ public struct BondTrial: Sendable {
 
     /// Given lines.
     public init(
-        lines: [PathConditions], flows: Int, peer: BondSimulation.Peer = .ours, time: Time = Time(), seed: UInt64
+        lines: [PathConditions], changes: [BondSimulation.LineChange] = [], flows: Int,
+        peer: BondSimulation.Peer = .ours, time: Time = Time(), seed: UInt64
     ) {
+        self.changes = changes
         self.time = time
         self.peer = peer
         self.lines = lines
@@ -64,14 +67,18 @@ public struct BondTrial: Sendable {
     }
 
     private mutating func run() {
-        alone = lines.map { goodput([$0]) }
-        bond = goodput(lines)
+        alone = lines.enumerated().map { index, line in
+            let own = changes.filter { $0.line == index }
+            return goodput([line], own.map { .init(at: $0.at, line: 0, settings: $0.settings) })
+        }
+        bond = goodput(lines, changes)
     }
 
-    private func goodput(_ lines: [PathConditions]) -> Double {
+    private func goodput(_ lines: [PathConditions], _ changes: [BondSimulation.LineChange]) -> Double {
         var simulation = BondSimulation(lines: lines, flows: flows, peer: peer, seed: seed)
         simulation.warmUp = time.warmUp
         simulation.duration = time.duration
+        simulation.changes = changes
         return simulation.goodput()
     }
 

@@ -29,6 +29,20 @@ public struct BondSimulation {
     public var warmUp: Int64 = 4 * second
     public var duration: Int64 = 8 * second
     public var seed: UInt64
+    public var changes: [LineChange] = []
+
+    /// What becomes of a line, at a time in nanoseconds from the start.
+    public struct LineChange: Sendable {
+        public var at: Int64
+        public var line: Int
+        public var settings: [PathSetting]
+
+        public init(at: Int64, line: Int, settings: [PathSetting]) {
+            self.at = at
+            self.line = line
+            self.settings = settings
+        }
+    }
 
     public init(lines: [PathConditions], flows: Int, peer: Peer = .ours, seed: UInt64) {
         self.lines = lines
@@ -66,6 +80,7 @@ private struct BondRun: ~Copyable {
         case acknowledge(flow: Int, segment: Int, transmission: UInt16)
         case report(link: Int, Report)
         case echo(link: Int, sentAt: Int64)
+        case change(line: Int, [PathSetting])
     }
 
     private struct Receiver {
@@ -109,6 +124,9 @@ private struct BondRun: ~Copyable {
         acknowledgementDelay = Int64(plan.lines.map(\.delay).min() ?? 0)
         for (index, line) in plan.lines.enumerated() {
             paths.append(EmulatedPath(line, seed: plan.seed &+ UInt64(index) &* 7919))
+        }
+        for change in plan.changes where paths.indices.contains(change.line) {
+            events.insert(.change(line: change.line, change.settings), at: now + change.at)
         }
     }
 
@@ -173,6 +191,7 @@ private struct BondRun: ~Copyable {
         case .report(let link, let report):
             sender.take(report, link: link, now: now)
             resequencer.holdTime = sender.holdTime
+        case .change(let line, let settings): paths[line].apply(settings, at: UInt64(now))
         }
     }
 
