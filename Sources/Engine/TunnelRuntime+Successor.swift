@@ -86,7 +86,10 @@ extension TunnelRuntime {
         }
         if now.nanoseconds >= other.pointee.until { disconnect(link, .reconfigured, now) }
         other.pointee.session.tick(now: now.nanoseconds)
-        if other.pointee.session.isUp || !links[link].session.pointee.isUp { takeOver(link, other, now) }
+        let hasEnded = !links[link].session.pointee.isUp
+        // Why it ended is told before another session has no reason to.
+        if hasEnded { noticeState(link, now) }
+        if other.pointee.session.isUp || hasEnded { takeOver(link, other, now) }
         guard let other = links[link].other, other.pointee.isNext, links[link].socket >= 0 else { return }
         while let control = other.pointee.session.nextControl(now: now.nanoseconds) {
             guard let session = other.pointer(to: \.session) else { return }

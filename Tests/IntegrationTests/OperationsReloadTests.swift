@@ -86,6 +86,24 @@ import TunnelTestKit
         }
     }
 
+    /// Why the session under the old password ended is told, though another is waited for already.
+    @Test func aCustomerWhoLeavesBeforeHavingTheNewPasswordIsExplained() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            let client = try bed.startClient("acme", in: customer, wires: [1])
+            try bed.waitForLinks("acme", ["link1": "up"])
+            let password = try bed.rig.file("new-password", "another password")
+            try bed.daemon.admin("set-tunnel", "acme", "--password-file", password)
+            client.signal(SIGTERM)
+            try bed.waitForLinks("acme", ["link1": "down"])
+            try waitUntil("the outage in the database", within: .seconds(5)) { () throws(RigError) -> Bool in
+                let outages = try bed.daemon.admin("--json", "sql", "SELECT link, reason FROM link_outages")
+                return outages == #"[{"link":"link1","reason":"peer disconnected"}]"# + "\n"
+            }
+        }
+    }
+
     @Test func othersComeGoAndChangeUnnoticed() throws {
         try withTunnel { bed, customer in
             let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 15)
