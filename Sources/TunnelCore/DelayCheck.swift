@@ -77,9 +77,12 @@ struct DelayCheck: BitwiseCopyable, Sendable {
         pause = min(Self.longestPause, pause * 2)
         guard echoes > 0 else { return nil }
         let residual = waited / echoes
+        // Of what was not known to be foreign, most is.
+        let more = residual - foreign
+        let isForeign = more > Self.negligible && Double(more) * 2 > before - Double(foreign)
         foreign = residual > Self.negligible ? residual : 0
         usual = max(usual, Double(foreign))
-        if foreign > 0, Double(residual) * 2 > before { return .foreign(capacity: isKnown ? reference : 0) }
+        if isForeign { return .foreign(capacity: isKnown ? reference : 0) }
         reference = 0
         isKnown = true
         return .queue
