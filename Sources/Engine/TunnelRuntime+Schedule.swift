@@ -73,7 +73,8 @@ extension TunnelRuntime {
     /// The queue's delays follow what the paced links carry together.
     private func tuneQueue() {
         let rate = bond.pointee.pacedRate
-        if rate > 0 { queue.pointee.tune(bytesPerSecond: Int64(min(rate, 1e12))) }
+        guard rate > 0 else { return }
+        queue.pointee.tune(bytesPerSecond: Int64(min(rate, 1e12)), lag: bond.pointee.lag)
     }
 
     /// Sending everything several times is for peers that drop the copies: a stock one would hand them all to its device.
@@ -133,7 +134,7 @@ extension TunnelRuntime {
 
     // MARK: The queue
 
-    func enqueue(_ packet: UnsafeMutableRawBufferPointer, _ now: Moment) {
+    func enqueue(_ packet: UnsafeMutableRawBufferPointer, _ flow: UInt32, _ now: Moment) {
         guard let bytes = packet.baseAddress, let slot = takeSlot() else {
             record.pointee.droppedQueue &+= 1
             return
@@ -141,7 +142,6 @@ extension TunnelRuntime {
         lastQueued = now.nanoseconds
         let place = slot + SessionCipher.headroom
         memcpy(place, bytes, packet.count)
-        let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
         queue.pointee.enqueue(QueuedPacket(bytes: place, count: packet.count), flow: flow, now: now.nanoseconds)
         collectDropped()
     }

@@ -57,23 +57,23 @@ extension TunnelRuntime {
         let count = segments.segmentCount
         record.pointee.deviceRxPackets &+= UInt64(count)
         record.pointee.deviceRxBytes &+= UInt64(packet.count)
-        for index in 0..<count { send(segments.segment(index), stamp, now) }
+        let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
+        for index in 0..<count { send(segments.segment(index), flow, stamp, now) }
         return count
     }
 
-    private func send(_ packet: UnsafeMutableRawBufferPointer, _ stamp: UInt16, _ now: Moment) {
+    private func send(_ packet: UnsafeMutableRawBufferPointer, _ flow: UInt32, _ stamp: UInt16, _ now: Moment) {
         if packet.count > Datagram.maximumPlaintext { return refuse(packet, now) }
         if clampsMSS { clamp(packet) }
         if capturesInner { captureInner(UnsafeRawBufferPointer(packet)) }
         if !filters.isEmpty, sendFiltered(packet, stamp, now) { return }
         sampled &+= 1
-        if sampled & 15 == 0 {
-            let flow = flowHash(UnsafeRawBufferPointer(packet), linkHeaderLength: linkHeaderLength)
-            bond.pointee.sample(flow: flow, bytes: packet.count)
-        }
-        guard queue.pointee.isEmpty else { return enqueue(packet, now) }
+        if sampled & 15 == 0 { bond.pointee.sample(flow: flow, bytes: packet.count) }
+        let link = bond.pointee.pickSparse(packet.count + Datagram.overhead, flow: flow, now: now.nanoseconds)
+        if link >= 0 { return append(packet, link, reorder: false, 0, stamp, now) }
+        guard queue.pointee.isEmpty else { return enqueue(packet, flow, now) }
         if !sendScheduled(packet, stamp, now) {
-            if bond.pointee.eligible != 0 { enqueue(packet, now) } else { record.pointee.droppedNoLink &+= 1 }
+            if bond.pointee.eligible != 0 { enqueue(packet, flow, now) } else { record.pointee.droppedNoLink &+= 1 }
         }
     }
 

@@ -59,6 +59,8 @@ public struct LinkBond: ~Copyable {
     private var scheduler = BurstScheduler()
     private var choice = LinkChoice()
     private var flows = FlowCount()
+    private var sparse = SparseFlows()
+    private var sparseTurn = 0
 
     /// Links that share the traffic.
     public private(set) var eligible: UInt32 = 0
@@ -70,13 +72,18 @@ public struct LinkBond: ~Copyable {
     /// No link was open at some moment since the last choice.
     private var wasBusy = false
     private var smoothedAt: Int64 = 0
+    /// How much earlier than the farthest link's a packet of the nearest arrives, of links that share the traffic, at most
+    /// 40 ms: what is put in order takes as long whether it waits here or there.
+    public private(set) var lag: Int64 = 0
 
     /// What may wait in a path while there is more to send.
     private static let standingQueue = 10 * millisecond
-    /// A path may hold so much more for its packets to arrive in order with those of a later one.
+    /// A path, or our queue, may hold so much more for packets to arrive in order with those of a later path.
     private static let longestLag = 40 * millisecond
     /// Thousandths; less is in the noise of what a stock peer's datagrams tell.
     private static let tolerableLoss: Double = 8
+    /// So much more may wait before a packet of a sparse flow.
+    private static let sparseQueue = 10 * millisecond
     /// Arrivals closer than this count as simultaneous.
     private static let sameArrival = millisecond
 
@@ -164,7 +171,7 @@ public struct LinkBond: ~Copyable {
                 Self.judge(links[$0])
             }
             wasBusy = false
-            setHorizons(chosen | choice.trial)
+            setHorizons(chosen, trial: choice.trial)
         }
         let isChanged = chosen != eligible
         eligible = chosen
@@ -192,20 +199,24 @@ public struct LinkBond: ~Copyable {
             roundTrip: seen.roundTrip, takesCopies: seen.takesCopies, isStock: !seen.reports)
     }
 
-    /// A path may hold what arrives before the latest of them brings something sent at the same time, and a little more,
-    /// unless its queue is known to be shorter.
-    private mutating func setHorizons(_ mask: UInt32) {
+    /// A path may hold a little, unless its queue is known to be shorter. Towards a stock peer, which may put nothing in
+    /// order, also what arrives before the latest of them brings something sent at the same time; for others that waits with
+    /// us, where packets of sparse flows pass it.
+    private mutating func setHorizons(_ mask: UInt32, trial: UInt32) {
         var latest: Int64 = 0
-        Self.forEach(mask) { link in
+        Self.forEach(mask | trial) { link in
             // Of a peer without reports, what waits on the way back is in it.
             let observation = links[link].observation
             let foreign = links[link].pacer.foreignDelay
             links[link].way = (observation.roundTrip ?? 0) * 500 + (observation.reports ? foreign : foreign / 2)
-            latest = max(latest, links[link].way)
+            if mask & Self.bit(link) != 0 { latest = max(latest, links[link].way) }
         }
-        Self.forEach(mask) { link in
-            let lag = min(latest - links[link].way, Self.longestLag)
-            links[link].horizon = min(lag + Self.standingQueue, links[link].reports.overflow)
+        lag = 0
+        Self.forEach(mask | trial) { link in
+            let own = min(max(0, latest - links[link].way), Self.longestLag)
+            if mask & Self.bit(link) != 0 { lag = max(lag, own) }
+            let room = Self.standingQueue + (links[link].observation.reports ? 0 : own)
+            links[link].horizon = min(room, links[link].reports.overflow)
         }
     }
 
@@ -278,6 +289,40 @@ public struct LinkBond: ~Copyable {
         guard link >= 0 else { return -1 }
         charge(link, size)
         return link
+    }
+
+    /// The link for a datagram of `size` bytes of a flow that sends so little that it needs no order with other traffic: the
+    /// one on which it arrives first, though its pace lets nothing else through. -1: it takes its turn with the rest, in order.
+    ///
+    /// Called for every packet, since that tells which flows send little; one in order with the rest is ``pick(_:)``'s. Of
+    /// one link, or with given weights, there is none: -1.
+    public mutating func pickSparse(_ size: Int, flow: UInt32, now: Int64) -> Int {
+        guard policy == .adaptive, known & (known &- 1) != 0, let last = sparse.admit(flow, bytes: size, now: now)
+        else {
+            return -1
+        }
+        guard eligible & (eligible &- 1) != 0 else { return -1 }
+        var able: UInt32 = 0
+        Self.forEach(eligible) { link in
+            let isShort = !holdsBack || links[link].pacer.delay < links[link].horizon + Self.sparseQueue
+            if isShort, !links[link].limit.isExceeded { able |= Self.bit(link) }
+        }
+        guard able != 0 else {
+            sparse.order(flow)
+            return -1
+        }
+        let link = last >= 0 && able & Self.bit(last) != 0 ? last : turn(of: earliest(of: able))
+        sparse.note(flow, link: link)
+        charge(link, size)
+        return link
+    }
+
+    /// One of a mask after the other.
+    private mutating func turn(of mask: UInt32) -> Int {
+        sparseTurn = (sparseTurn + 1) % mask.nonzeroBitCount
+        var left = mask
+        for _ in 0..<sparseTurn { left &= left - 1 }
+        return left.trailingZeroBitCount
     }
 
     /// Links on trial that a copy of the next packet is to be sent on.

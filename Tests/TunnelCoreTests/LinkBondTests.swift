@@ -59,4 +59,74 @@ struct LinkBondTests {
         let equal = bond.weights.map(\.weight)
         #expect(equal.count == 2 && Set(equal).count == 1)
     }
+
+    // MARK: Flows that send little
+
+    private static let call: UInt32 = 0x1234_5678
+
+    /// An adaptive bond of links with these round trips, milliseconds.
+    private func bond(roundTrips: [Int64], limit: Double = 0) -> LinkBond {
+        var bond = bond(.adaptive, weights: roundTrips.map { _ in 1_000_000 }, limit: limit)
+        for (link, roundTrip) in roundTrips.enumerated() {
+            bond.observe(
+                link, .init(roundTrip: roundTrip * 1000, incomingLossPermille: 0, reports: true, takesCopies: true))
+        }
+        _ = bond.choose(among: (1 << UInt32(roundTrips.count)) - 1, now: second)
+        bond.begin(now: second)
+        return bond
+    }
+
+    @Test func aFlowThatSendsLittleTakesTheNearestLink() {
+        var bond = bond(roundTrips: [40, 10])
+        let links = (0..<500).map { tick in
+            bond.pickSparse(200, flow: Self.call, now: second + tick * 20 * millisecond)
+        }
+        #expect(Set(links) == [1])
+    }
+
+    @Test func aFlowThatSendsMuchIsPutInOrderUntilItHasBeenQuiet() {
+        var bond = bond(roundTrips: [40, 10])
+        let burst = (0..<20).map { _ in bond.pickSparse(1400, flow: Self.call, now: second) }
+        #expect(burst == Array(repeating: 1, count: 3) + Array(repeating: -1, count: 17))
+        let soon = bond.pickSparse(100, flow: Self.call, now: second + 900 * millisecond)
+        let other = bond.pickSparse(100, flow: ~Self.call, now: second + 900 * millisecond)
+        let later = bond.pickSparse(100, flow: Self.call, now: second + 2000 * millisecond)
+        #expect(soon == -1 && other == 1 && later == 1)
+    }
+
+    @Test func equalLinksShareWhatIsFarApartAndNotABurst() {
+        var bond = bond(roundTrips: [10, 10])
+        var now = second
+        var links: Set<Int> = []
+        for _ in 0..<20 {
+            let first = bond.pickSparse(100, flow: Self.call, now: now)
+            let next = bond.pickSparse(100, flow: Self.call, now: now)
+            #expect(first >= 0 && first == next)
+            links.insert(first)
+            now += 20 * millisecond
+        }
+        #expect(links == [0, 1])
+    }
+
+    @Test func aLinkWithoutRoomLeavesAFlowToTheNextAndThenToTheQueue() {
+        var bond = bond(roundTrips: [40, 10], limit: 100_000)
+        var links: [Int] = []
+        // So many callers that caps are used up.
+        for caller in 0..<200 as Range<UInt32> {
+            links.append(bond.pickSparse(1000, flow: caller << 24, now: second))
+        }
+        let nearest = links.prefix { $0 == 1 }.count
+        let farther = links.dropFirst(nearest).prefix { $0 == 0 }.count
+        #expect(nearest > 0 && farther > 0 && links.dropFirst(nearest + farther).allSatisfy { $0 == -1 }, "\(links)")
+        #expect(links.last == -1)
+    }
+
+    @Test func oneLinkAndGivenWeightsKeepEverythingInOrder() {
+        var alone = bond(roundTrips: [10])
+        let one = alone.pickSparse(100, flow: Self.call, now: second)
+        var weighted = bond(.weighted, weights: [1, 1])
+        _ = weighted.choose(among: 0b11, now: second)
+        let given = weighted.pickSparse(100, flow: Self.call, now: second)
+        #expect(one == -1 && given == -1)
+    }
 }

@@ -162,6 +162,11 @@ struct QueueControlLawTests {
         #expect(queue.target == tuned.target)
         #expect(queue.interval == tuned.interval)
         #expect(queue.quantum == tuned.quantum)
+        // What waits for a farther link's packets may wait so much longer.
+        queue.tune(bytesPerSecond: tuned.rate, lag: 7 * millisecond)
+        #expect(queue.target == tuned.target + 7 * millisecond)
+        #expect(queue.interval == tuned.interval + 7 * millisecond)
+        #expect(queue.quantum == tuned.quantum)
     }
 
     struct Tuned {

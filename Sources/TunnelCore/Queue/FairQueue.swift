@@ -87,9 +87,12 @@ public struct FairQueue: ~Copyable {
     /// least), and the interval grows by as much as the target did. A small quantum lets a flow of small packets, such as
     /// speech, have several turns for each packet of a bulk transfer: 300 bytes up to 10 Mbit/s, growing to a full frame at
     /// 50 Mbit/s, where turns are short anyway.
-    public mutating func tune(bytesPerSecond: Int64) {
+    ///
+    /// `lag`: nanoseconds by which some links are nearer than others. Senders need so much more on its way to fill all, and
+    /// it may wait here.
+    public mutating func tune(bytesPerSecond: Int64, lag: Int64 = 0) {
         let rate = max(1, bytesPerSecond)
-        target = max(Self.defaultTarget, 2 * Int64(Self.fullFrame) * second / rate)
+        target = max(Self.defaultTarget, 2 * Int64(Self.fullFrame) * second / rate) + lag
         interval = Self.defaultInterval + target - Self.defaultTarget
         quantum = Int(min(Int64(Self.fullFrame), max(300, rate / 4096)))
     }

@@ -63,7 +63,7 @@ struct BondSender: ~Copyable {
         for link in roundTrips.indices { observe(link) }
         _ = bond.choose(among: (1 << UInt32(roundTrips.count)) - 1, now: now)
         let rate = bond.pacedRate
-        if rate > 0 { queue.tune(bytesPerSecond: Int64(rate)) }
+        if rate > 0 { queue.tune(bytesPerSecond: Int64(rate), lag: bond.lag) }
     }
 
     private mutating func observe(_ link: Int) {
@@ -77,18 +77,24 @@ struct BondSender: ~Copyable {
 
     // MARK: Per packet
 
-    /// A packet came from the device; `tag` names it.
+    /// A packet came from the device; `tag` names it. The link that it takes at once, out of order with the rest, or nil.
     mutating func send(
         _ tag: UInt32, bytes: Int, flow: UInt32, now: Int64, transmit: (_ tag: UInt32, _ link: Int) -> Void
-    ) {
+    ) -> Int? {
         bond.begin(now: now)
         bond.sample(flow: flow, bytes: bytes)
+        let link = bond.pickSparse(bytes + Self.overhead, flow: flow, now: now)
+        if link >= 0 { return link }
         if queue.isEmpty {
             let link = bond.pick(bytes + Self.overhead)
-            if link >= 0 { return pass(tag, bytes, link, transmit) }
+            if link >= 0 {
+                pass(tag, bytes, link, transmit)
+                return nil
+            }
         }
         queue.enqueue(QueuedPacket(bytes: contents, count: bytes, tag: tag), flow: flow, now: now)
         while queue.takeDropped() != nil {}
+        return nil
     }
 
     /// Sends what waits, as far as the paces allow.

@@ -30,6 +30,15 @@ public struct BondSimulation {
     public var duration: Int64 = 8 * second
     public var seed: UInt64
     public var changes: [LineChange] = []
+    /// A packet of 100 bytes is sent every so many nanoseconds beside the flows.
+    public var probeInterval: Int64?
+
+    public struct Outcome: Sendable {
+        /// Bits per second of TCP payload.
+        public var goodput: Double
+        /// How long each probe took to be delivered, nanoseconds, in order of delivery.
+        public var probeDelays: [Int64] = []
+    }
 
     /// What becomes of a line, at a time in nanoseconds from the start.
     public struct LineChange: Sendable {
@@ -51,26 +60,34 @@ public struct BondSimulation {
         self.seed = seed
     }
 
-    /// Bits per second of TCP payload.
-    public func goodput() -> Double {
+    public func run() -> Outcome {
         var run = BondRun(self)
         return run.run()
     }
+
+    /// Bits per second of TCP payload.
+    public func goodput() -> Double { run().goodput }
 }
 
 private struct BondRun: ~Copyable {
     /// Inner packets of 1400 bytes, 1348 of them payload.
     private static let packetSize = 1400
     private static let payload = 1348
+    private static let probeSize = 100
 
     private struct Packet {
-        var flow: Int
-        var segment: Int
-        var transmission: UInt16
+        var content: Content
+        var size: Int
+    }
+
+    private enum Content {
+        case segment(flow: Int, number: Int, transmission: UInt16)
+        case probe(sentAt: Int64)
     }
 
     private struct Datagram {
         var packet: Packet
+        /// 0: not put in order.
         var dataSequence: UInt64
         var linkSequence: UInt64
         var sentAt: Int64
@@ -81,6 +98,7 @@ private struct BondRun: ~Copyable {
         case report(link: Int, Report)
         case echo(link: Int, sentAt: Int64)
         case change(line: Int, [PathSetting])
+        case probe
     }
 
     private struct Receiver {
@@ -98,7 +116,8 @@ private struct BondRun: ~Copyable {
     private var flows: [SimulatedFlow]
     private var receivers: [Receiver]
     private var resequencer: Resequencer
-    private var dataSequence: UInt64 = 0
+    private var dataSequence: UInt64 = 1
+    private var outcome = BondSimulation.Outcome(goodput: 0)
     private var events = EventHeap<Event>()
     private let acknowledgementDelay: Int64
     private var stockOrder: StockOrder?
@@ -130,7 +149,7 @@ private struct BondRun: ~Copyable {
         }
     }
 
-    mutating func run() -> Double {
+    mutating func run() -> BondSimulation.Outcome {
         // What keepalives have found out before.
         for link in plan.lines.indices {
             sender.addRoundTrip(max(1000, Int64(plan.lines[link].delay) / 500), link: link, now: now)
@@ -139,6 +158,7 @@ private struct BondRun: ~Copyable {
         let start = now
         let counted = start + plan.warmUp
         let end = counted + plan.duration
+        if plan.probeInterval != nil { events.insert(.probe, at: counted) }
         var before = -1
         while now < end {
             if before < 0, now >= counted { before = flows.reduce(0) { $0 + $1.deliveredCount } }
@@ -147,7 +167,8 @@ private struct BondRun: ~Copyable {
             step()
         }
         let delivered = flows.reduce(0) { $0 + $1.deliveredCount } - max(0, before)
-        return Double(delivered * Self.payload * 8) / (Double(plan.duration) / 1e9)
+        outcome.goodput = Double(delivered * Self.payload * 8) / (Double(plan.duration) / 1e9)
+        return outcome
     }
 
     // MARK: Time
@@ -192,6 +213,9 @@ private struct BondRun: ~Copyable {
             sender.take(report, link: link, now: now)
             resequencer.holdTime = sender.holdTime
         case .change(let line, let settings): paths[line].apply(settings, at: UInt64(now))
+        case .probe:
+            send(.init(content: .probe(sentAt: now), size: Self.probeSize), flow: .max)
+            events.insert(.probe, at: now + (plan.probeInterval ?? second))
         }
     }
 
@@ -205,14 +229,19 @@ private struct BondRun: ~Copyable {
             for flow in flows.indices {
                 guard let (segment, transmission) = flows[flow].next(now: now) else { continue }
                 isBusy = true
-                let tag = keep(flow, segment, transmission)
-                var sent: [(UInt32, Int)] = []
-                sender.send(tag, bytes: Self.packetSize, flow: UInt32(flow) &* 0x9e37_79b9, now: now) {
-                    sent.append(($0, $1))
-                }
-                transmit(sent)
+                let content = Content.segment(flow: flow, number: segment, transmission: transmission)
+                send(.init(content: content, size: Self.packetSize), flow: UInt32(flow) &* 0x9e37_79b9)
             }
         }
+    }
+
+    private mutating func send(_ packet: Packet, flow: UInt32) {
+        let tag = keep(packet)
+        var sent: [(UInt32, Int)] = []
+        let link = sender.send(tag, bytes: packet.size, flow: flow, now: now) { sent.append(($0, $1)) }
+        guard let link else { return transmit(sent) }
+        transmit(packet, 0, link)
+        freePackets.append(Int(tag))
     }
 
     private mutating func drain() {
@@ -230,19 +259,21 @@ private struct BondRun: ~Copyable {
                 dataSequence += 1
             }
             previous = tag
-            let datagram = Datagram(
-                packet: packets[Int(tag)], dataSequence: dataSequence - 1, linkSequence: linkSequences[link],
-                sentAt: now)
-            linkSequences[link] += 1
-            // 28 bytes of IP and UDP around it.
-            _ = paths[link].offer(datagram, bytes: Self.packetSize + BondSender.overhead + 28, at: UInt64(now))
+            transmit(packets[Int(tag)], dataSequence - 1, link)
         }
         if let previous { freePackets.append(Int(previous)) }
     }
 
+    private mutating func transmit(_ packet: Packet, _ dataSequence: UInt64, _ link: Int) {
+        let datagram = Datagram(
+            packet: packet, dataSequence: dataSequence, linkSequence: linkSequences[link], sentAt: now)
+        linkSequences[link] += 1
+        // 28 bytes of IP and UDP around it.
+        _ = paths[link].offer(datagram, bytes: packet.size + BondSender.overhead + 28, at: UInt64(now))
+    }
+
     /// What the queue drops keeps its number for good.
-    private mutating func keep(_ flow: Int, _ segment: Int, _ transmission: UInt16) -> UInt32 {
-        let packet = Packet(flow: flow, segment: segment, transmission: transmission)
+    private mutating func keep(_ packet: Packet) -> UInt32 {
         if let free = freePackets.popLast() {
             packets[free] = packet
             return UInt32(free)
@@ -269,8 +300,9 @@ private struct BondRun: ~Copyable {
         let delay = UInt16(truncatingIfNeeded: now / millisecond &- datagram.sentAt / millisecond)
         receivers[link].owesEcho = true
         receivers[link].meter.note(
-            sequence: datagram.linkSequence, size: Self.packetSize + BondSender.overhead, delay: delay,
+            sequence: datagram.linkSequence, size: datagram.packet.size + BondSender.overhead, delay: delay,
             wantsReport: true, now: now)
+        guard datagram.dataSequence != 0 else { return deliver(datagram.packet) }
         let place = Self.place(datagram.dataSequence)
         let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
         guard !copies.isCopy(datagram.dataSequence) else { return }
@@ -296,7 +328,10 @@ private struct BondRun: ~Copyable {
     }
 
     private mutating func deliver(_ sequence: UInt64) {
-        guard let packet = waiting.removeValue(forKey: sequence) else { return }
+        if let packet = waiting.removeValue(forKey: sequence) { deliver(packet) }
+    }
+
+    private mutating func deliver(_ packet: Packet) {
         if stockOrder != nil {
             let link = nextAcknowledger
             nextAcknowledger = (link + 1) % receivers.count
@@ -308,10 +343,12 @@ private struct BondRun: ~Copyable {
                 events.insert(.echo(link: link, sentAt: sentAt), at: now + Int64(plan.lines[link].delay))
             }
         }
-        events.insert(
-            .acknowledge(flow: packet.flow, segment: packet.segment, transmission: packet.transmission),
-            at: now + acknowledgementDelay
-        )
+        switch packet.content {
+        case .segment(let flow, let segment, let transmission):
+            events.insert(
+                .acknowledge(flow: flow, segment: segment, transmission: transmission), at: now + acknowledgementDelay)
+        case .probe(let sentAt): outcome.probeDelays.append(now - sentAt)
+        }
     }
 
     private mutating func report(_ link: Int) {

@@ -4,7 +4,7 @@ import TunnelCore
 /// arrives for a while (wire-v1.md, Tunnel).
 struct StockOrder {
     private let size: UInt64
-    private var expected: UInt64 = 0
+    private var expected: UInt64 = 1
     private var held: Set<UInt64> = []
     private(set) var deadline = Int64.max
 
