@@ -61,7 +61,7 @@ final class TunnelBed {
             let ends = ends(number, customer)
             lines[number] = try EmulatedLink(
                 in: rig, program: [try BuiltProgram.path("link-emulator")], name: "\(number)", a: ends.server,
-                b: ends.customer, ab: words, ba: words)
+                b: ends.customer, ab: words, ba: words, seed: UInt64(number))
         }
         return customer
     }

@@ -13,7 +13,8 @@ private func withLine(
         let link = try EmulatedLink(
             in: rig, program: [try BuiltProgram.path("link-emulator")], name: "line",
             a: WireEnd(a, "eth0", "10.9.1.1/24", "fd00:9:1::1/64"),
-            b: WireEnd(b, "eth0", "10.9.1.2/24", "fd00:9:1::2/64"), ab: ab, ba: ba, timeline: timeline)
+            b: WireEnd(b, "eth0", "10.9.1.2/24", "fd00:9:1::2/64"), ab: ab, ba: ba, timeline: timeline,
+            seed: 1)
         try body(rig, a, b, link)
     }
 }

@@ -14,9 +14,10 @@ public final class EmulatedLink {
     ///     ``LinkEmulator/runCommandLine(_:)`` with the words that make it do so.
     ///   - ab: conditions from `a` to `b`, in the emulator's words; likewise `ba`.
     ///   - timeline: lines as of ``EmulationTimeline``, counted from now.
+    ///   - seed: each line needs its own: lines with one seed lose the same packets.
     public init(
         in rig: NetworkRig, program: [String], name: String, a: WireEnd, b: WireEnd, ab: String = "", ba: String = "",
-        timeline: String? = nil, seed: UInt64 = 1
+        timeline: String? = nil, seed: UInt64
     ) throws(RigError) {
         self.name = name
         let middle = try rig.namespace("line-\(name)")
