@@ -194,16 +194,16 @@ import TunnelTestKit
             let socket = "\(bed.daemon.runDirectory)/control.sock"
             // Half a request; a body that never comes; an event stream and a big answer that nobody reads.
             let script = """
-                import socket, time
+                import socket, sys
                 held = []
                 for start in [b"GET /v1/tun", b"POST /v1/tunnels HTTP/1.1\\r\\nHost: x\\r\\nContent-Length: 900\\r\\n\\r\\n{",
                               b"GET /v1/events?follow=1 HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n", b"\\x00\\xff" * 500,
                               b"GET /v1/backup HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"] * 20:
                     s = socket.socket(socket.AF_UNIX); s.connect("\(socket)"); s.sendall(start); held.append(s)
                 print("hanging", flush=True)
-                time.sleep(20)
+                sys.stdin.read()
                 """
-            let clients = try bed.rig.start(["python3", "-c", script])
+            let clients = try bed.rig.start(["python3", "-c", script], withInput: true)
             try waitUntil("100 clients", within: .seconds(20)) { clients.output.contains("hanging") }
             for _ in 0..<5 { try bed.daemon.admin("list", within: .seconds(5)) }
             let huge = try bed.rig.file("huge.json", #"{"name": ""# + String(repeating: "x", count: 2_000_000) + "\"}")

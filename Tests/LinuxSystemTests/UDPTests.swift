@@ -35,9 +35,9 @@ private struct Arrival {
     var result: Int
 }
 
-private func receive(_ fd: Int32, capacity: Int = 65536) -> Arrival {
+private func receive(_ fd: Int32, capacity: Int = 65536, within milliseconds: Int32 = 5000) -> Arrival {
     var ready = pollfd(fd: fd, events: Int16(POLLIN), revents: 0)
-    poll(&ready, 1, 5000)
+    Glibc.poll(&ready, 1, milliseconds)
     var arrival = Arrival(bytes: [UInt8](repeating: 0, count: capacity), result: 0)
     arrival.result = clinux_udp_receive(fd, &arrival.bytes, capacity, &arrival.from, &arrival.local, &arrival.segment)
     arrival.bytes.removeLast(capacity - max(0, arrival.result))
@@ -122,9 +122,13 @@ struct UDPTests {
             let client = try UDPSocket.open(bind: version == 4 ? v4(0) : v6(0), description: "client")
             var target = asked
             target.port = try UDPSocket.localAddress(server.raw).port
-            // The kernel adds the route of a new IPv6 address when it finds the time.
-            for _ in 0..<1000 where send([1], from: client.raw, to: target) < 0 { usleep(10_000) }
-            let question = receive(server.raw)
+            // The kernel adds the route of a new IPv6 address when it finds the time: until then it refuses what is
+            // sent there, or takes it and loses it.
+            let question = try TunnelTestKit.poll("the question", within: .seconds(10)) { () -> Arrival? in
+                _ = send([1], from: client.raw, to: target)
+                let arrival = receive(server.raw, within: 0)
+                return arrival.result > 0 ? arrival : nil
+            }
             _ = send([2], from: server.raw, to: question.from, local: question.local)
             return (receive(client.raw).from, target)
         }
