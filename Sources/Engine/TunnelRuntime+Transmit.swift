@@ -122,7 +122,8 @@ extension TunnelRuntime {
             guard link >= 0 else { return false }
             let copies = bond.pointee.copyLinks & ~(1 << UInt32(link))
             if copies == 0 {
-                append(packet, link, reorder: true, takeDataSequence(), stamp, now)
+                let isOrdered = bond.pointee.ordersAtPeer
+                append(packet, link, reorder: isOrdered, isOrdered ? takeDataSequence() : 0, stamp, now)
             } else {
                 bond.pointee.charge(copies, packet.count + Datagram.overhead)
                 appendCopies(packet, copies | 1 << UInt32(link), reorder: true, takeDataSequence(), stamp, now)

@@ -64,6 +64,10 @@ public struct LinkBond: ~Copyable {
 
     /// Links that share the traffic.
     public private(set) var eligible: UInt32 = 0
+    /// The peer is to put what is picked in order. Stock's buffer waits for what was lost, and once something has come too
+    /// late for it, it may put nothing in order any more (wire-v1.md, Tunnel): what the adaptive policy sends to a peer of
+    /// that kind is to be handed out as it comes, since it comes in order as far as that can be foreseen.
+    public private(set) var ordersAtPeer = true
     /// Links whose pace lets nothing through at the moment, and those that have a pace.
     private var blocked: UInt32 = 0
     private var paced: UInt32 = 0
@@ -173,6 +177,8 @@ public struct LinkBond: ~Copyable {
             wasBusy = false
             setHorizons(chosen, trial: choice.trial)
         }
+        ordersAtPeer = policy == .weighted
+        Self.forEach(mask) { if links[$0].observation.takesCopies { ordersAtPeer = true } }
         let isChanged = chosen != eligible
         eligible = chosen
         if isChanged { scheduler.configure(weights: weights, eligible: chosen) }
@@ -196,7 +202,7 @@ public struct LinkBond: ~Copyable {
             // Who sends no reports leaves us what we lose of theirs to go by.
             lossPermille: seen.reports
                 ? link.reports.lossPermille : link.incomingLoss > tolerableLoss ? link.incomingLoss : 0,
-            roundTrip: seen.roundTrip, takesCopies: seen.takesCopies, isStock: !seen.reports)
+            roundTrip: seen.roundTrip, takesCopies: seen.takesCopies)
     }
 
     /// A path may hold a little, unless its queue is known to be shorter. Towards a stock peer, which may put nothing in

@@ -19,19 +19,15 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         public var roundTrip: Int64?
         /// Its peer drops copies.
         public var takesCopies: Bool
-        /// Its peer puts packets in order as stock does: a loss holds up whatever follows.
-        public var isStock: Bool
 
         public init(
-            capacity: Double, recentRate: Double, lossPermille: Double, roundTrip: Int64?, takesCopies: Bool = true,
-            isStock: Bool = false
+            capacity: Double, recentRate: Double, lossPermille: Double, roundTrip: Int64?, takesCopies: Bool = true
         ) {
             self.capacity = capacity
             self.recentRate = recentRate
             self.lossPermille = lossPermille
             self.roundTrip = roundTrip
             self.takesCopies = takesCopies
-            self.isStock = isStock
         }
     }
 
@@ -56,8 +52,6 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     private static let usualRate: Double = 1_250_000
     /// Bytes, of a flow that has the time of an ordinary download to grow.
     private static let ownRate: Double = 1_200_000
-    /// Loss that does as much harm to a peer of ours as a stock one's.
-    private static let stockPenalty: Double = 30
     /// Seconds that are added to a round trip on the way through hosts, and by the queues of links that are shared.
     private static let ownDelay: Double = 0.002
     private static let sharedDelay: Double = 0.015
@@ -159,7 +153,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
             let guess = Self.usualRate * (1 - Double(min(one.roundTrip ?? 0, 5_000_000)) / 1e8)
             let share = one.capacity > 0 ? one.capacity : max(guess, records[link].shown * 2)
             rate += share
-            lost += share * one.lossPermille / 1000 * (one.isStock ? Self.stockPenalty : 1)
+            lost += share * one.lossPermille / 1000
             if let roundTrip = one.roundTrip {
                 slowest = max(slowest, roundTrip)
                 fastest = min(fastest, roundTrip)

@@ -49,6 +49,19 @@ struct LinkBondTests {
         #expect((1_950_000...2_150_000).contains(sent), "\(sent)")
     }
 
+    /// Of peers that drop copies, and with weights, as stock does; the adaptive policy spares a stock peer's buffer.
+    @Test(arguments: [(LinkBond.Policy.adaptive, true), (.adaptive, false), (.weighted, true), (.weighted, false)])
+    func whoIsToPutPacketsInOrder(_ policy: LinkBond.Policy, _ isOurs: Bool) {
+        var bond = bond(policy, weights: [0, 0])
+        for link in 0...1 {
+            bond.observe(
+                link, .init(roundTrip: 10_000, incomingLossPermille: 0, reports: isOurs, takesCopies: isOurs))
+        }
+        _ = bond.choose(among: 0b11, now: second)
+        let isOrdered = bond.ordersAtPeer
+        #expect(isOrdered == (isOurs || policy == .weighted))
+    }
+
     @Test func aLinkThatBeginsAnewKeepsItsWeightAndCap() {
         var bond = bond(.weighted, weights: [5_000_000], limit: 0)
         bond.reset(0)

@@ -26,7 +26,7 @@ struct BondSearchTests {
     }
 
     /// Another route adds 30 ms that are no queue.
-    @Test(arguments: [BondSimulation.Peer.ours, .stock(reorder: 64)])
+    @Test(arguments: [BondSimulation.Peer.ours, .stock])
     func aLineWhoseDelayGrowsCarriesWhatItDid(_ peer: BondSimulation.Peer) throws {
         var simulation = BondSimulation(lines: [try line("rate=20mbit delay=10ms")], flows: 8, peer: peer, seed: 1)
         simulation.changes = [.init(at: 4 * second, line: 0, settings: [.delay(UInt64(40 * millisecond))])]

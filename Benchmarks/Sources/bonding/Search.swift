@@ -33,10 +33,8 @@ struct Search: ParsableCommand {
     @Option(help: "TCP flows through --lines.")
     var flows = 8
 
-    @Option(
-        help: ArgumentHelp(
-            "The receiver is stock MLVPN with a reorder buffer of so many packets.", valueName: "packets"))
-    var stock: Int?
+    @Flag(help: "The receiver is stock MLVPN.")
+    var stock = false
 
     @Option(help: "Virtual seconds before measuring.")
     var warmUp: Int64 = 4
@@ -46,10 +44,9 @@ struct Search: ParsableCommand {
 
     private var time: BondTrial.Time { .init(warmUp: warmUp * 1_000_000_000, duration: duration * 1_000_000_000) }
 
-    private var peer: BondSimulation.Peer { stock.map { .stock(reorder: $0) } ?? .ours }
+    private var peer: BondSimulation.Peer { stock ? .stock : .ours }
 
     func validate() throws {
-        guard (0...10_000).contains(stock ?? 0) else { throw ValidationError("--stock is 0 to 10000.") }
         guard (1...128).contains(flows) else { throw ValidationError("--flows is 1 to 128.") }
         guard (1...1_000_000).contains(count) else { throw ValidationError("--count is 1 to 1000000.") }
         guard (0...3600).contains(warmUp), (1...3600).contains(duration) else {

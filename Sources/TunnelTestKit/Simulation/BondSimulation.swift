@@ -12,14 +12,14 @@ struct Report {
 /// TCP through a bond of emulated lines, in virtual time: minutes of traffic in seconds, the same for the same seed.
 ///
 /// Data goes one way. Acknowledgements return over the line with the least delay, reports over their own lines, and the
-/// echoes of a stock peer, with an acknowledgement now and then, over each line in turn; nothing on the way back waits or is lost. Handshakes and
-/// failures are not simulated: links are up.
+/// echoes of a stock peer, with an acknowledgement now and then, over each line in turn; nothing on the way back waits or
+/// is lost. Handshakes and failures are not simulated: links are up.
 public struct BondSimulation {
     /// Who receives.
     public enum Peer: Sendable {
         case ours
-        /// Stock MLVPN with a reorder buffer of so many packets.
-        case stock(reorder: Int)
+        /// Stock MLVPN: it reports nothing, and is sent nothing that it is to put in order.
+        case stock
     }
 
     public var lines: [PathConditions]
@@ -120,7 +120,7 @@ private struct BondRun: ~Copyable {
     private var outcome = BondSimulation.Outcome(goodput: 0)
     private var events = EventHeap<Event>()
     private let acknowledgementDelay: Int64
-    private var stockOrder: StockOrder?
+    private let isStock: Bool
     /// The line that a stock peer's next acknowledgement takes.
     private var nextAcknowledger = 0
     /// Packets on their way, by their tags.
@@ -130,13 +130,8 @@ private struct BondRun: ~Copyable {
     init(_ plan: BondSimulation) {
         self.plan = plan
         linkSequences = Array(repeating: 1, count: plan.lines.count)
-        if case .stock(let reorder) = plan.peer {
-            stockOrder = StockOrder(size: reorder, slowest: Int64(plan.lines.map(\.delay).max() ?? 0))
-            sender = BondSender(losses: plan.lines.map(\.loss), reports: false)
-        } else {
-            stockOrder = nil
-            sender = BondSender(losses: plan.lines.map(\.loss), reports: true)
-        }
+        isStock = plan.peer == .stock
+        sender = BondSender(losses: plan.lines.map(\.loss), reports: !isStock)
         flows = Array(repeating: SimulatedFlow(), count: plan.flows)
         receivers = Array(repeating: Receiver(), count: plan.lines.count)
         resequencer = Resequencer(limit: 4096, links: 32)
@@ -176,11 +171,7 @@ private struct BondRun: ~Copyable {
     private func nextTime() -> Int64 {
         var next = min(events.firstTime ?? .max, sender.deadline(now: now), resequencer.deadline(now: now))
         for path in paths { if let time = path.nextEvent { next = min(next, Int64(time)) } }
-        if let stockOrder {
-            next = min(next, stockOrder.deadline)
-        } else {
-            for receiver in receivers { next = min(next, receiver.meter.deadline) }
-        }
+        if !isStock { for receiver in receivers { next = min(next, receiver.meter.deadline) } }
         for flow in flows { next = min(next, flow.deadline) }
         return next
     }
@@ -192,10 +183,7 @@ private struct BondRun: ~Copyable {
             for datagram in arrived { receive(datagram, link) }
         }
         while resequencer.review(now: now) { deliverInOrder() }
-        if let stockOrder, stockOrder.deadline <= now {
-            for sequence in self.stockOrder?.expire() ?? [] { deliver(sequence) }
-        }
-        if stockOrder == nil {
+        if !isStock {
             for link in receivers.indices where receivers[link].meter.deadline <= now { report(link) }
         }
         while let time = events.firstTime, time <= now, let event = events.removeFirst() { obey(event) }
@@ -302,15 +290,11 @@ private struct BondRun: ~Copyable {
         receivers[link].meter.note(
             sequence: datagram.linkSequence, size: datagram.packet.size + BondSender.overhead, delay: delay,
             wantsReport: true, now: now)
-        guard datagram.dataSequence != 0 else { return deliver(datagram.packet) }
+        guard !isStock, datagram.dataSequence != 0 else { return deliver(datagram.packet) }
         let place = Self.place(datagram.dataSequence)
         let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
         guard !copies.isCopy(datagram.dataSequence) else { return }
         waiting[datagram.dataSequence] = datagram.packet
-        guard stockOrder == nil else {
-            for sequence in stockOrder?.insert(datagram.dataSequence, now: now) ?? [] { deliver(sequence) }
-            return
-        }
         var verdict = resequencer.insert(packet, sequence: datagram.dataSequence, now: now)
         if verdict == .full {
             deliverInOrder()
@@ -332,7 +316,7 @@ private struct BondRun: ~Copyable {
     }
 
     private mutating func deliver(_ packet: Packet) {
-        if stockOrder != nil {
+        if isStock {
             let link = nextAcknowledger
             nextAcknowledger = (link + 1) % receivers.count
             if receivers[link].owesEcho {
