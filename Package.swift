@@ -164,7 +164,8 @@ let package = Package(
         .testTarget(
             name: "HelperTests",
             dependencies: [
-                "Helper", "LinuxSystem", "TunnelModel", .product(name: "Logging", package: "swift-log"),
+                "Helper", "LinuxSystem", "TunnelModel", "TunnelTestKit",
+                .product(name: "Logging", package: "swift-log"),
             ], swiftSettings: settings),
         .testTarget(
             name: "SupervisorTests",

@@ -205,7 +205,7 @@ public struct LinkBond: ~Copyable {
             roundTrip: seen.roundTrip, takesCopies: seen.takesCopies)
     }
 
-    /// A path may hold a little, unless its queue is known to be shorter. Towards a stock peer, which may put nothing in
+    /// A path may hold a little, unless its queue is known to be shorter. Towards a stock peer, which puts nothing in
     /// order, also what arrives before the latest of them brings something sent at the same time; for others that waits with
     /// us, where packets of sparse flows pass it.
     private mutating func setHorizons(_ mask: UInt32, trial: UInt32) {
