@@ -176,3 +176,40 @@ FROM (
     GROUP BY hour, series_id
 ) AS hours
 JOIN series ON series.id = hours.series_id;
+
+-- The same by day: finished days are summed up, and kept for longer than hours are.
+CREATE VIEW link_traffic_daily AS
+SELECT
+    strftime('%Y-%m-%d', days.at / 1000, 'unixepoch') AS day,
+    series.tunnel,
+    series.link,
+    days.tx_bytes,
+    days.rx_bytes,
+    days.srtt_us / 1000.0 AS srtt_ms,
+    days.loss_permille / 10.0 AS loss_percent
+FROM (
+    SELECT samples_day.at, series_id, tx_bytes, rx_bytes, srtt_us, loss_permille
+    FROM clock CROSS JOIN samples_day
+    WHERE samples_day.at < clock.hours_rolled_until - clock.hours_rolled_until % 86400000
+    UNION ALL
+    SELECT
+        at - at % 86400000 AS day,
+        series_id,
+        sum(tx_bytes),
+        sum(rx_bytes),
+        sum(srtt_us * samples) / nullif(sum(iif(srtt_us IS NULL, 0, samples)), 0),
+        sum(loss_permille * samples) / nullif(sum(iif(loss_permille IS NULL, 0, samples)), 0)
+    FROM (
+        SELECT samples_hour.at, series_id, tx_bytes, rx_bytes, samples, srtt_us, loss_permille
+        FROM clock CROSS JOIN samples_hour
+        WHERE
+            samples_hour.at >= clock.hours_rolled_until - clock.hours_rolled_until % 86400000
+            AND samples_hour.at < clock.hours_rolled_until
+        UNION ALL
+        SELECT samples_minute.at, series_id, tx_bytes, rx_bytes, samples, srtt_us, loss_permille
+        FROM clock CROSS JOIN samples_minute
+        WHERE samples_minute.at >= clock.hours_rolled_until
+    )
+    GROUP BY day, series_id
+) AS days
+JOIN series ON series.id = days.series_id;

@@ -21,15 +21,17 @@ import Testing
         ("bonding-benefit-this-year", ["customer042"]),
     ]
 
-    @Test func eachFindsWhatIsThereInUnderASecond() throws {
+    /// A second is some 40 million of them; `Benchmarks/.build/release/operation queries` measures time.
+    private static let mostSteps = 10_000_000
+
+    @Test func eachFindsWhatIsThereWithLittleWork() throws {
         let year = try Year()
         for (query, first) in Self.found {
             let answer = try year.shell(file: query)
             let rows = answer.rows
             #expect(rows.count > 1, "\(query): \(answer.text)")
             #expect(rows.dropFirst().first.map { Array($0.prefix(first.count)) } == first, "\(query): \(answer.text)")
-            // Processor time: the machine may have other work.
-            #expect(answer.seconds < 1, "\(query) took \(answer.seconds) s")
+            #expect((1...Self.mostSteps).contains(answer.steps), "\(query): \(answer.steps) steps of SQLite's machine")
             // The daemon gives the same answer to `mlvpn-admin sql`.
             let table = try year.store.query(try year.text(of: query))
             #expect(table.columns == rows.first)
@@ -90,8 +92,8 @@ private struct Year {
     struct Answer {
         var text: String
         var rows: [[String]]
-        /// Of the processor.
-        var seconds: Double
+        /// Of SQLite's virtual machine.
+        var steps: Int
     }
 
     init() throws {
@@ -110,7 +112,7 @@ private struct Year {
     func shell(file: String) throws -> Answer {
         let input = scratch + "/\(file).input"
         let output = scratch + "/\(file).output"
-        try (".timer on\n.headers on\n.separator |\n" + (try text(of: file)))
+        try (".stats vmstep\n.headers on\n.separator |\n" + (try text(of: file)))
             .write(toFile: input, atomically: false, encoding: .utf8)
         let shell = Process()
         shell.executableURL = URL(fileURLWithPath: "/bin/sh")
@@ -120,17 +122,14 @@ private struct Year {
         let text = try String(contentsOfFile: output, encoding: .utf8)
         #expect(shell.terminationStatus == 0, "\(text)")
         var rows: [[String]] = []
-        var seconds = 0.0
+        var steps = 0
         for line in text.split(separator: "\n") {
-            if line.hasPrefix("Run Time:") {
-                let words = line.split(separator: " ")
-                for (word, next) in zip(words, words.dropFirst()) where word == "user" || word == "sys" {
-                    seconds += Double(next) ?? .infinity
-                }
+            if line.hasPrefix("VM-steps:") {
+                steps += line.split(separator: " ").last.flatMap { Int($0) } ?? .max
             } else {
                 rows.append(line.split(separator: "|", omittingEmptySubsequences: false).map(String.init))
             }
         }
-        return Answer(text: text, rows: rows, seconds: seconds)
+        return Answer(text: text, rows: rows, steps: steps)
     }
 }

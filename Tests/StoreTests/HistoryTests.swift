@@ -432,15 +432,21 @@ extension Store {
             [.text("2024-03-10T12:00:00.000Z"), .integer(157), .integer(3005), .real(20), .real(1)]
         ]
         let query = "SELECT hour, tx_bytes, rx_bytes, srtt_ms, loss_percent FROM link_traffic_hourly"
+        let byDay = "SELECT day, tx_bytes, rx_bytes, srtt_ms, loss_percent FROM link_traffic_daily"
+        let expectedByDay: [[Cell]] = [[.text("2024-03-10")] + expected[0].dropFirst()]
         try store.setClock(now: noon + 200_000)
         #expect(try store.rows(query) == expected)
+        #expect(try store.rows(byDay) == expectedByDay)
         // Summed up, it says the same, and keeps it when the minutes are forgotten.
         try store.rollUp(Retention(), now: noon + 3_600_000)
         #expect(try store.rows(query) == expected)
+        #expect(try store.rows(byDay) == expectedByDay)
         try store.rollUp(Retention(samples: 1, hourly: 90, daily: 90), now: noon + 3 * 86_400_000)
         #expect(try store.rows("SELECT count(*) FROM samples_minute") == [[.integer(0)]])
         #expect(try store.rows(query) == expected)
-        #expect(try store.rows("SELECT tx_bytes FROM samples_day") == [[.integer(157)]])
+        try store.rollUp(Retention(samples: 1, hourly: 2, daily: 90), now: noon + 3 * 86_400_000)
+        #expect(try store.rows(query) == [])
+        #expect(try store.rows(byDay) == expectedByDay)
     }
 
     @Test func trafficIsCountedOnceAfterTheClockWasSetBackOverTheHour() throws {
@@ -457,10 +463,17 @@ extension Store {
         try record([], at: 3000)
         try sample(150, at: 3000)
         try store.setClock(now: noon + 3_060_000)
-        let query = "SELECT sum(tx_bytes), sum(rx_bytes) FROM link_traffic_hourly"
-        #expect(try store.rows(query) == [[.integer(150), .integer(150)]])
+        func expectAll(sourceLocation: SourceLocation = #_sourceLocation) throws {
+            for view in ["link_traffic_hourly", "link_traffic_daily"] {
+                let sums = try store.rows("SELECT sum(tx_bytes), sum(rx_bytes) FROM \(view)")
+                #expect(sums == [[.integer(150), .integer(150)]], "\(view)", sourceLocation: sourceLocation)
+            }
+        }
+        try expectAll()
         try store.rollUp(Retention(), now: noon + 3_660_000)
-        #expect(try store.rows(query) == [[.integer(150), .integer(150)]])
+        try expectAll()
+        try store.rollUp(Retention(), now: noon + 86_400_000)
+        try expectAll()
     }
 
     @Test func theApisTablesAreThoseOfTheViews() async throws {

@@ -6,6 +6,7 @@ struct Operation: ParsableCommand {
         commandName: "operation",
         abstract: "A concentrator under administration: what its customers notice, and how long things take.",
         subcommands: [
-            Reload.self, API.self, FirstPing.self, Many.self, Ends.self, Customers.self, Waiting.self, Pinger.self,
+            Reload.self, API.self, FirstPing.self, Many.self, Queries.self, Ends.self, Customers.self, Waiting.self,
+            Pinger.self,
         ])
 }

@@ -114,7 +114,18 @@ SELECT day, id, 1728000000 + id, 3360000000 + id, 8640, 20000 + id * 50, id % 5
 FROM series CROSS JOIN days
 WHERE link <> '';
 
-UPDATE settings SET value = (SELECT now - now % 3600000 - 7 * 86400000 FROM year) WHERE name = 'hours_rolled_until';
+-- Summed up as the daemon does it: whole hours of the minutes, and whole days.
+INSERT OR REPLACE INTO samples_hour (at, series_id, tx_bytes, rx_bytes, samples, srtt_us, loss_permille)
+SELECT
+    samples_minute.at - samples_minute.at % 3600000 AS hour, series_id, sum(tx_bytes), sum(rx_bytes), sum(samples),
+    sum(srtt_us * samples) / sum(samples), sum(loss_permille * samples) / sum(samples)
+FROM samples_minute CROSS JOIN year
+WHERE samples_minute.at < now - now % 3600000
+GROUP BY hour, series_id;
+INSERT INTO uptime_days (series_id, day, up, lossy, slow, down, degraded)
+SELECT series_id, day, up, lossy, slow, down, degraded FROM uptime_days_open WHERE day < (SELECT today FROM year);
+UPDATE settings SET value = (SELECT now - now % 3600000 FROM year) WHERE name = 'hours_rolled_until';
+UPDATE settings SET value = (SELECT today FROM year) WHERE name = 'days_rolled_until';
 
 DROP TABLE year;
 DROP TABLE days;
