@@ -69,13 +69,13 @@ SELECT
 FROM lengths
 GROUP BY series_id, day;
 
--- The same for every day, with what has elapsed of it.
+-- The same for every day, with what has elapsed of it. Days to come are those of a clock that is behind, or was ahead.
 CREATE VIEW uptime_days_all AS
 SELECT
     series.tunnel,
     series.link,
     days.day,
-    min(86400000, clock.now - days.day) AS elapsed,
+    max(min(86400000, clock.now - days.day), up + lossy + slow + down) AS elapsed,
     days.up,
     days.lossy,
     days.slow,
@@ -87,7 +87,8 @@ FROM (
     SELECT series_id, day, up, lossy, slow, down, degraded FROM uptime_days_open
 ) AS days
 JOIN series ON series.id = days.series_id
-CROSS JOIN clock;
+CROSS JOIN clock
+WHERE days.day <= clock.now;
 
 CREATE VIEW link_uptime_daily AS
 SELECT
@@ -116,7 +117,10 @@ WITH
     elapsed_months (first_day, tunnel, link, up, lossy, slow, down, elapsed) AS (
         SELECT
             months.*,
-            min(clock.now, CAST(strftime('%s', first_day / 1000, 'unixepoch', '+1 month') AS INTEGER) * 1000) - first_day
+            max(
+                min(clock.now, CAST(strftime('%s', first_day / 1000, 'unixepoch', '+1 month') AS INTEGER) * 1000) - first_day,
+                up + lossy + slow + down
+            )
         FROM months CROSS JOIN clock
     )
 SELECT

@@ -53,7 +53,7 @@ struct ControlService: Sendable {
         }
         await monitors.stop()
         await directory.tick()
-        await recorder.record(directory.takeSamples(), now: Clock.wallMilliseconds())
+        await recorder.record(directory.samples(), now: Clock.wallMilliseconds())
         store.close()
     }
 
@@ -107,12 +107,8 @@ struct ControlService: Sendable {
             seconds += 1
             await directory.tick()
             await monitors.update()
-            if seconds % 10 == 0 { await directory.sample() }
-            if seconds % 60 == 0 {
-                let now = Clock.wallMilliseconds()
-                await recorder.record(directory.takeSamples(), now: now)
-                await recorder.rollUp(now: now)
-            }
+            if seconds % 10 == 0 { await recorder.record(directory.samples(), now: Clock.wallMilliseconds()) }
+            if seconds % 60 == 0 { await recorder.rollUp(now: Clock.wallMilliseconds()) }
         }
     }
 }

@@ -29,10 +29,11 @@ extension TunnelDirectory {
     }
 
     /// Once a second: whatever the events did not tell is taken from the state map, and the batch is written.
-    func tick(now: Int64? = nil) async {
-        let now = now ?? Clock.wallMilliseconds()
+    func tick(_ clocks: LifeSign.Clocks? = nil) async {
+        let clocks = clocks ?? .read()
+        let now = clocks.wall
         drainEngineEvents(now: now)
-        let alive = state.header.heartbeat
+        let alive = lifeSign.look(heartbeat: state.header.heartbeat, clocks)
         if HistoryWriter.isAlive(alive, now: now) {
             if !hasSight { expectLinks(now: now) }
             hasSight = true
@@ -129,49 +130,23 @@ extension TunnelDirectory {
         }
     }
 
-    /// Every ten seconds: adds what each link shows to the minute's sums.
-    func sample() {
-        for entry in entries.values where entry.definition.enabled {
-            for (name, slot) in entry.linkSlots {
-                guard let record = state.link(slot) else { continue }
-                samples[entry.subject(name), default: SampleSum()].add(record)
+    /// What each link shows; to be recorded every ten seconds.
+    func samples() -> [LinkSample] {
+        entries.values.filter(\.definition.enabled).flatMap { entry in
+            entry.linkSlots.compactMap { name, slot in
+                state.link(slot).map { LinkSample(entry.subject(name), $0) }
             }
         }
     }
-
-    /// Every minute: what has been summed up.
-    func takeSamples() -> [LinkSample] {
-        defer { samples = [:] }
-        return samples.map { $1.sample(of: $0) }
-    }
 }
 
-/// Some looks at one link.
-struct SampleSum: Sendable {
-    private var count: Int64 = 0
-    private var roundTrips: Int64 = 0
-    private var roundTripSum: Int64 = 0
-    private var lossSum: Int64 = 0
-    private var txTotal: Int64 = 0
-    private var rxTotal: Int64 = 0
-
-    mutating func add(_ record: StateMap.LinkRecord) {
-        txTotal = Int64(clamping: record.txBytes)
-        rxTotal = Int64(clamping: record.rxBytes)
-        guard record.linkState?.isUp ?? false else { return }
-        count += 1
-        lossSum += Int64(min(record.lossPermille, 1000))
-        if record.smoothedRTT > 0 {
-            roundTrips += 1
-            roundTripSum += Int64(record.smoothedRTT)
-        }
-    }
-
-    func sample(of subject: LinkSubject) -> LinkSample {
-        LinkSample(
-            subject: subject, txTotal: txTotal, rxTotal: rxTotal, samples: count,
-            srttMicroseconds: roundTrips > 0 ? roundTripSum / roundTrips : nil,
-            lossPermille: count > 0 ? lossSum / count : nil)
+extension LinkSample {
+    fileprivate init(_ subject: LinkSubject, _ record: StateMap.LinkRecord) {
+        let isUp = record.linkState?.isUp ?? false
+        self.init(
+            subject: subject, txTotal: Int64(clamping: record.txBytes), rxTotal: Int64(clamping: record.rxBytes),
+            samples: isUp ? 1 : 0, srttMicroseconds: isUp && record.smoothedRTT > 0 ? Int64(record.smoothedRTT) : nil,
+            lossPermille: isUp ? Int64(min(record.lossPermille, 1000)) : nil)
     }
 }
 

@@ -106,6 +106,8 @@ actor Recorder {
     }
 
     func record(_ samples: [LinkSample], now: Int64) {
+        // What is not counted now is counted with the next.
+        if writer.isClockDoubtful { return }
         do throws(StoreError) {
             try store.record(samples, counters: Self.number(of: instance), now: now)
         } catch {

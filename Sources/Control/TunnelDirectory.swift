@@ -30,7 +30,7 @@ actor TunnelDirectory {
     private var kept: Set<Int64> = []
     /// The state that history has for a link.
     var known: [LinkSubject: HistoryState] = [:]
-    var samples: [LinkSubject: SampleSum] = [:]
+    var lifeSign = LifeSign()
     var eventsRead: UInt64 = 0
     /// The number of the latest recorded change that followers have.
     var published: Int64 = 0
@@ -209,7 +209,6 @@ actor TunnelDirectory {
     /// A backup was restored: what runs becomes what it defines, and of all links nothing is known but what is seen now.
     func takeUpRestored(by change: Change) throws(StoreError) -> ReloadReport {
         known = try store.currentStates()
-        samples = [:]
         try store.record(change, of: "")
         let report = try reload(names: nil, dryRun: false, isRestored: true)
         expectLinks(now: Clock.wallMilliseconds())
@@ -293,7 +292,6 @@ actor TunnelDirectory {
     private func follow(_ renames: Renames) {
         if renames.isEmpty { return }
         renames.apply(to: &known)
-        renames.apply(to: &samples)
     }
 
     private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {

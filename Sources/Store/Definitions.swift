@@ -115,7 +115,7 @@ extension Store {
 
     /// Tunnels were renamed with SQL: their history follows.
     public func renameHistory(_ renames: [(from: String, to: String)]) throws(StoreError) {
-        try write { try Self.renameSeries(renames, $0) }
+        try write { try Self.renameSeries(renames, at: wallClockMilliseconds(), $0) }
     }
 
     /// What would keep `definition` from being stored; `id` is its own, if it has one.

@@ -13,7 +13,7 @@ public final class HistoryWriter {
     private var seenSince: Int64?
     /// What the run was before is known: it was taken up, not begun.
     private var isContinued = false
-    private var latestClock: Int64 = 0
+    private var clock = ClockDoubt(latest: 0, now: 0)
 
     /// When a link will count as down, unless it is up by then.
     private struct Deadline {
@@ -44,19 +44,27 @@ public final class HistoryWriter {
     ///   wrote it.
     /// - Returns: how many events of this instance's engine have been recorded already.
     public func begin(instance: String, isRestored: Bool = false, now: Int64) throws(StoreError) -> UInt64 {
-        latestClock = now
         deadlines = [:]
         seenSince = nil
-        let (run, eventsRead, isContinued) = try store.write { db in
-            try Self.repairFuture(db, now: now)
+        let (run, eventsRead, isContinued, clock) = try store.write { db in
             let last = try Row.fetchOne(db, sql: "SELECT * FROM runs ORDER BY id DESC LIMIT 1")
+            let clock = ClockDoubt(latest: last?["alive_at"] ?? now, now: now)
+            if !clock.isDoubtful { try Self.repairFuture(db, now: now) }
             try Store.settleSeries(at: last?["alive_at"] ?? now, db)
             if let last, last["instance"] == instance, !isRestored {
-                return (Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64, true)
+                return (
+                    Run(id: last["id"], instance: instance, isAlive: true), last["events_read"] as Int64, true, clock
+                )
             }
-            if let last { try Self.loseSight(db, from: last["alive_at"], reason: "concentrator not running") }
-            return (try Self.newRun(db, instance: instance, eventsRead: 0, now: now), 0, false)
+            if let last {
+                try Self.loseSight(db, from: last["alive_at"], reason: "concentrator not running")
+                if clock.isDoubtful {
+                    return (Run(id: last["id"], instance: instance, isAlive: false), 0, false, clock)
+                }
+            }
+            return (try Self.newRun(db, instance: instance, eventsRead: 0, now: now), 0, false, clock)
         }
+        self.clock = clock
         self.run = run
         self.isContinued = isContinued
         return UInt64(clamping: eventsRead)
@@ -67,16 +75,23 @@ public final class HistoryWriter {
     /// - Parameters:
     ///   - eventsRead: how many events of the engine have been recorded with this batch.
     ///   - alive: the data plane's last sign of life, 0 for none yet.
-    /// - Returns: whether sight of the links was lost with it: all of them are unknown now.
+    /// - Returns: whether sight of the links was lost with it: all of them are unknown now. So they are while the clock
+    ///   cannot be believed, in which nothing is recorded.
     @discardableResult
     public func record(
         _ events: [HistoryEvent], eventsRead: UInt64, alive: Int64, now: Int64
     ) throws(StoreError) -> Bool {
         guard var run else { throw .failed("history: begin() was not called") }
-        let steppedBack = now < latestClock - 60_000
+        var clock = clock
+        let verdict = clock.look(now: now)
+        if verdict == .doubtful {
+            try doubt(run)
+            self.clock = clock
+            return true
+        }
         var pending = deadlines
         var seenSince = seenSince
-        if steppedBack {
+        if verdict == .setBack {
             seenSince = seenSince.map { min($0, now) }
             for (subject, deadline) in pending { pending[subject]?.since = min(deadline.since, now) }
         }
@@ -87,7 +102,7 @@ public final class HistoryWriter {
         }
         // Whoever changes a tunnel waits for this; the next batch takes up what this one cannot write.
         try store.write(patience: 0.5) { db in
-            if steppedBack { try Self.repairFuture(db, now: now) }
+            if verdict == .setBack { try Self.repairFuture(db, now: now) }
             try Self.keepRun(&run, alive: alive, eventsRead: eventsRead, now: now, db)
             for event in events {
                 try Self.declareDown(&pending, until: event.at, seenSince: seenSince, db)
@@ -95,13 +110,30 @@ public final class HistoryWriter {
             }
             try Self.declareDown(&pending, until: now, seenSince: seenSince, db)
         }
-        latestClock = now
+        self.clock = clock
         let hasLostSight = !run.isAlive && self.run?.isAlive == true
         self.run = run
         self.seenSince = seenSince
         if !run.isAlive { isContinued = false }
         deadlines = pending
         return hasLostSight
+    }
+
+    /// The clock cannot be believed (``ClockDoubt``): traffic of now would be of another time.
+    public var isClockDoubtful: Bool { clock.isDoubtful }
+
+    /// While nobody knows what time it is, nothing is recorded, and nothing of what was is touched.
+    private func doubt(_ run: Run) throws(StoreError) {
+        if run.isAlive {
+            try store.write(patience: 0.5) { db in
+                let alive = try Int64.fetchOne(db, sql: "SELECT alive_at FROM runs WHERE id = ?", arguments: [run.id])
+                try Self.loseSight(db, from: alive ?? 0, reason: "clock not believed")
+            }
+        }
+        self.run?.isAlive = false
+        isContinued = false
+        seenSince = nil
+        deadlines = [:]
     }
 
     /// Whether a sign of life is recent enough to count.
@@ -170,10 +202,12 @@ public final class HistoryWriter {
             deadlines[subject] = Deadline(since: series.startedAt, grace: grace)
         case .disabled:
             deadlines[subject] = nil
-            if series.reason == "disabled" { return }
-            if series.state != .unknown { try series.note(db, at: event.at, to: .unknown, reason: "disabled") }
-            try series.move(db, to: .unknown, at: event.at, reason: "disabled")
+            if series.reason == Series.disabled { return }
+            if series.state != .unknown { try series.note(db, at: event.at, to: .unknown, reason: Series.disabled) }
+            try series.move(db, to: .unknown, at: event.at, reason: Series.disabled)
         case .stopped(let from, let reason):
+            // That it is to be is told before the engine has done it.
+            if series.reason == Series.disabled { return }
             try series.note(db, at: event.at, from: from, to: .unknown, reason: reason)
             try series.move(db, to: .unknown, at: event.at, reason: reason)
         case .changed(let from, let to, let lastHeard, let reason):
@@ -193,10 +227,13 @@ public final class HistoryWriter {
     }
 
     private static func remove(_ subject: LinkSubject, at time: Int64, _ db: Database) throws {
-        if var series = try Series(db, existing: subject) { try series.retire(db, at: time) }
         let isDefined = try Bool.fetchOne(
             db, sql: "SELECT count(*) > 0 FROM tunnels WHERE name = ?", arguments: [subject.tunnel])
-        if isDefined == false { try Store.retireTunnel(subject.tunnel, at: time, db) }
+        if isDefined == true {
+            try Series(db, existing: subject)?.retire(db, at: time)
+        } else {
+            try Store.retireTunnel(subject.tunnel, at: time, db)
+        }
     }
 
     /// A link that has never come up in its time of grace, in which the data plane ran, is down from the end of that on.

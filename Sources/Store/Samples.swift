@@ -9,18 +9,17 @@ extension Store {
     public func record(_ samples: [LinkSample], counters: Int64, now: Int64) throws(StoreError) {
         let minute = now - now % 60_000
         try write { db in
-            for sample in samples { try Self.record(sample, minute: minute, counters: counters, db) }
+            for sample in samples { try Self.record(sample, at: minute, counters: counters, db) }
         }
     }
 
-    private static func record(_ sample: LinkSample, minute: Int64, counters: Int64, _ db: Database) throws {
-        let row = try Row.fetchOne(
-            db,
+    private static func record(_ sample: LinkSample, at: Int64, counters: Int64, _ db: Database) throws {
+        let series = try db.cachedStatement(
             sql: """
                 SELECT id, counters_of, tx_total, rx_total FROM series
                 WHERE tunnel = ? AND link = ? AND retired_at IS NULL
-                """,
-            arguments: [sample.subject.tunnel, sample.subject.link])
+                """)
+        let row = try Row.fetchOne(series, arguments: [sample.subject.tunnel, sample.subject.link])
         guard let row else { return }
         let id: Int64 = row["id"]
         let isContinued = (row["counters_of"] as Int64?) == counters
@@ -29,10 +28,9 @@ extension Store {
             let last: Int64 = isContinued ? row[column] : 0
             return total >= last ? total - last : total
         }
-        try db.execute(
-            sql: "UPDATE series SET counters_of = ?, tx_total = ?, rx_total = ? WHERE id = ?",
-            arguments: [counters, sample.txTotal, sample.rxTotal, id])
-        try db.execute(
+        try db.cachedStatement(sql: "UPDATE series SET counters_of = ?, tx_total = ?, rx_total = ? WHERE id = ?")
+            .execute(arguments: [counters, sample.txTotal, sample.rxTotal, id])
+        let minute = try db.cachedStatement(
             sql: """
                 INSERT INTO samples_minute (at, series_id, tx_bytes, rx_bytes, samples, srtt_us, loss_permille)
                 VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -47,9 +45,10 @@ extension Store {
                             / nullif(samples + excluded.samples, 0),
                         loss_permille, excluded.loss_permille),
                     samples = samples + excluded.samples
-                """,
+                """)
+        try minute.execute(
             arguments: [
-                minute, id, gain(sample.txTotal, "tx_total"), gain(sample.rxTotal, "rx_total"), sample.samples,
+                at, id, gain(sample.txTotal, "tx_total"), gain(sample.rxTotal, "rx_total"), sample.samples,
                 sample.srttMicroseconds, sample.lossPermille,
             ])
     }

@@ -12,6 +12,7 @@ enum Schema {
             "0004-series-of-tunnels", embedded: PackageResources._004_series_of_tunnels_sql)
         migrator.registerMigration("0005-deletion", embedded: PackageResources._005_deletion_sql)
         migrator.registerMigration("0006-thinning", embedded: PackageResources._006_thinning_sql)
+        migrator.registerMigration("0007-filters", embedded: PackageResources._007_filters_sql)
         return migrator
     }
 

@@ -4,9 +4,12 @@ import GRDB
 struct Series {
     /// The reason of an interval in which a link is expected to come up.
     static let starting = "starting"
+    static let disabled = "disabled"
+    static let removed = "removed"
 
     let id: Int64
     let tunnel: String
+    let link: String
     private(set) var state: HistoryState
     private(set) var startedAt: Int64
     private(set) var reason: String
@@ -19,8 +22,8 @@ struct Series {
             return
         }
         let id = try Self.idForUse(db, tunnel: subject.tunnel, link: subject.link)
-        self = try Series(db, beginning: id, tunnel: subject.tunnel, at: time)
-        try Timeline.rebuild(db, tunnel: tunnel, from: startedAt)
+        self = try Series(db, beginning: id, of: subject, at: time)
+        try Timeline.rebuild(db, tunnel: tunnel, from: startedAt, reason: "\(subject.link): \(reason)")
     }
 
     /// Nil when there is none in use.
@@ -36,17 +39,19 @@ struct Series {
         guard let row else { return nil }
         id = row["id"]
         tunnel = subject.tunnel
+        link = subject.link
         state = HistoryState(rawValue: row["state"]) ?? .unknown
         startedAt = row["started_at"]
         reason = row["reason"]
         intervalID = row["interval_id"]
     }
 
-    private init(_ db: Database, beginning id: Int64, tunnel: String, at time: Int64) throws {
+    private init(_ db: Database, beginning id: Int64, of subject: LinkSubject, at time: Int64) throws {
         let last = try Int64.fetchOne(
             db, sql: "SELECT max(ended_at) FROM intervals WHERE series_id = ?", arguments: [id])
         self.id = id
-        self.tunnel = tunnel
+        tunnel = subject.tunnel
+        link = subject.link
         state = .unknown
         startedAt = max(time, last ?? time)
         reason = Self.starting
@@ -96,15 +101,24 @@ struct Series {
         state = next
         startedAt = time
         reason = nextReason
-        try Timeline.rebuild(db, tunnel: tunnel, from: time)
+        try Timeline.rebuild(
+            db, tunnel: tunnel, from: time, reason: nextReason.isEmpty ? link : "\(link): \(nextReason)")
     }
 
-    mutating func retire(_ db: Database, at time: Int64) throws {
+    /// The link is not there any more; its tunnel is.
+    func retire(_ db: Database, at time: Int64) throws {
+        let end = try end(db, at: time)
+        try Timeline.rebuild(db, tunnel: tunnel, from: end, reason: "\(link): \(Self.removed)")
+    }
+
+    /// Ends its timeline; that of the tunnel is the caller's.
+    func end(_ db: Database, at time: Int64) throws -> Int64 {
         let time = max(time, startedAt)
+        if state != .unknown { try note(db, at: time, to: .unknown, reason: Self.removed) }
         try Self.reopenDays(db, from: time)
         try db.execute(sql: "UPDATE intervals SET ended_at = ? WHERE id = ?", arguments: [time, intervalID])
         try db.execute(sql: "UPDATE series SET retired_at = ? WHERE id = ?", arguments: [time, id])
-        try Timeline.rebuild(db, tunnel: tunnel, from: time)
+        return time
     }
 
     /// Logs a change as it was seen. Without `previous`: from what is recorded.
@@ -134,14 +148,16 @@ struct Series {
 
 extension Store {
     /// Renamed tunnels keep their history, each under its new name; two may have changed names with each other.
-    static func renameSeries(_ renames: [(from: String, to: String)], _ db: Database) throws {
+    ///
+    /// - Parameter time: when whatever has such a name in history was last seen.
+    static func renameSeries(_ renames: [(from: String, to: String)], at time: Int64, _ db: Database) throws {
         // By way of names that no tunnel can have.
         for (old, _) in renames {
             try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: ["/\(old)", old])
         }
         for (old, new) in renames {
             // What is in use there is of no tunnel: it was recorded after that had gone or had been renamed.
-            try retireTunnel(new, at: wallClockMilliseconds(), db)
+            try retireTunnel(new, at: time, db)
             try setApart(new, db)
             try db.execute(sql: "UPDATE series SET tunnel = ? WHERE tunnel = ?", arguments: [new, "/\(old)"])
         }
@@ -153,7 +169,7 @@ extension Store {
         let known = try String.fetchOne(
             db, sql: "SELECT tunnel FROM series WHERE tunnel_id = ? AND retired_at IS NULL LIMIT 1", arguments: [id])
         let last = known ?? old
-        if last != name { try renameSeries([(last, name)], db) }
+        if last != name { try renameSeries([(last, name)], at: wallClockMilliseconds(), db) }
     }
 
     /// Brings history in line with definitions that were changed while nobody followed them: a renamed tunnel takes its
@@ -165,7 +181,7 @@ extension Store {
                 SELECT min(series.tunnel) AS old, tunnels.name FROM series JOIN tunnels ON tunnels.id = series.tunnel_id
                 WHERE series.retired_at IS NULL AND series.tunnel <> tunnels.name GROUP BY tunnels.id
                 """)
-        try renameSeries(renamed.map { ($0["old"], $0["name"]) }, db)
+        try renameSeries(renamed.map { ($0["old"], $0["name"]) }, at: time, db)
         let gone = try String.fetchAll(
             db,
             sql: """
@@ -182,7 +198,7 @@ extension Store {
                     WHERE tunnels.name = series.tunnel AND links.name = series.link)
                 """)
         for row in goneLinks {
-            var series = try Series(db, existing: LinkSubject(tunnel: row["tunnel"], link: row["link"]))
+            let series = try Series(db, existing: LinkSubject(tunnel: row["tunnel"], link: row["link"]))
             try series?.retire(db, at: time)
         }
         // A tunnel of that name may have been defined anew.
@@ -211,11 +227,11 @@ extension Store {
         let links = try String.fetchAll(
             db, sql: "SELECT link FROM series WHERE tunnel = ? AND link <> '' AND retired_at IS NULL", arguments: [name]
         )
-        for link in links {
-            if var series = try Series(db, existing: LinkSubject(tunnel: name, link: link)) {
-                try series.retire(db, at: time)
-            }
+        // All at once: it has not been without some of them.
+        let ends = try links.compactMap {
+            try Series(db, existing: LinkSubject(tunnel: name, link: $0))?.end(db, at: time)
         }
+        if let first = ends.min() { try Timeline.rebuild(db, tunnel: name, from: first, reason: Series.removed) }
         try db.execute(
             sql: """
                 UPDATE intervals SET ended_at = max(started_at, ?) WHERE ended_at IS NULL AND series_id IN (

@@ -40,12 +40,12 @@ enum Timeline {
         return spans
     }
 
-    /// Writes a tunnel's intervals anew from `start` on.
-    static func rebuild(_ db: Database, tunnel: String, from start: Int64) throws {
+    /// Writes a tunnel's intervals anew from `start` on, and logs the changes of its state that were not there before.
+    ///
+    /// - Parameter reason: what of it has changed.
+    static func rebuild(_ db: Database, tunnel: String, from start: Int64, reason: String) throws {
         let id = try Series.idForUse(db, tunnel: tunnel, link: "")
-        let open = try Row.fetchOne(
-            db, sql: "SELECT state, started_at FROM intervals WHERE series_id = ? AND ended_at IS NULL", arguments: [id]
-        )
+        let known = Set(try changes(db, id, from: start))
         try db.execute(
             sql: "DELETE FROM intervals WHERE series_id = ? AND started_at >= ?", arguments: [id, start])
         let before = try Row.fetchOne(
@@ -76,13 +76,35 @@ enum Timeline {
                     """,
                 arguments: [id, span.state.rawValue, span.degraded, span.startedAt, span.endedAt])
         }
-        let now = try Row.fetchOne(
-            db, sql: "SELECT state, started_at FROM intervals WHERE series_id = ? AND ended_at IS NULL", arguments: [id]
-        )
-        if let open, let now, (open["state"] as String) != now["state"] {
+        for change in try changes(db, id, from: start) where !known.contains(change) {
             try db.execute(
-                sql: "INSERT INTO state_changes (series_id, at, previous, state) VALUES (?, ?, ?, ?)",
-                arguments: [id, now["started_at"] as Int64, open["state"] as String, now["state"] as String])
+                sql: "INSERT INTO state_changes (series_id, at, previous, state, reason) VALUES (?, ?, ?, ?, ?)",
+                arguments: [id, change.at, change.previous, change.state, reason])
+        }
+    }
+
+    private struct Change: Hashable {
+        var at: Int64
+        var previous: String
+        var state: String
+    }
+
+    /// The changes of state at and after `start` that the intervals of a series show, in order.
+    private static func changes(_ db: Database, _ id: Int64, from start: Int64) throws -> [Change] {
+        let spans = try Row.fetchAll(
+            db,
+            sql: """
+                SELECT state, started_at, ended_at FROM intervals
+                WHERE series_id = :id AND (ended_at IS NULL OR ended_at > started_at) AND started_at >= coalesce((
+                    SELECT max(started_at) FROM intervals
+                    WHERE series_id = :id AND started_at < :start AND (ended_at IS NULL OR ended_at > started_at)), 0)
+                ORDER BY started_at
+                """,
+            arguments: ["id": id, "start": start])
+        return zip(spans, spans.dropFirst()).compactMap { before, after in
+            let change = Change(at: after["started_at"], previous: before["state"], state: after["state"])
+            let isOne = change.previous != change.state && change.at == (before["ended_at"] as Int64?)
+            return isOne ? change : nil
         }
     }
 

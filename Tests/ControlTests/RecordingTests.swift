@@ -15,10 +15,18 @@ import TunnelModel
 @Suite struct RecordingTests {
     private let start = Clock.wallMilliseconds()
 
-    /// A second of the daemon's, while the engine lives.
-    private func tick(_ control: Fixture, _ seconds: Int64, alive: Int64? = nil) async {
-        control.state.header.pointee.heartbeat = start + (alive ?? seconds) * 1000
-        await control.directory.tick(now: start + seconds * 1000)
+    /// A second of the daemon's, while the engine lives; all in seconds.
+    ///
+    /// - Parameters:
+    ///   - step: how far the wall clock was set ahead so far.
+    ///   - slept: for how long the machine slept so far.
+    private func tick(
+        _ control: Fixture, _ seconds: Int64, alive: Int64? = nil, step: Int64 = 0, slept: Int64 = 0
+    ) async {
+        control.state.header.pointee.heartbeat = start + ((alive ?? seconds) + step) * 1000
+        await control.directory.tick(
+            LifeSign.Clocks(
+                wall: start + (seconds + step) * 1000, system: seconds * 1000, awake: (seconds - slept) * 1000))
     }
 
     private func show(_ control: Fixture, _ tunnel: String, _ state: LinkState) async throws {
@@ -121,7 +129,7 @@ import TunnelModel
             logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
         let next = control.successor(recorder) { _ in }
         try await next.start(eventsRead: try await recorder.begin(now: start + 2000))
-        await next.tick(now: start + 3000)
+        await next.tick(LifeSign.Clocks(wall: start + 3000, system: 3000, awake: 3000))
         #expect(try openStates(control, "acme") == [.unknown, .unknown])
     }
 
@@ -133,10 +141,45 @@ import TunnelModel
         try await show(control, "acme", .down)
         await tick(control, 2)
         #expect(try openStates(control, "acme") == [.down, .down])
+        await tick(control, 3)
         await tick(control, 20, alive: 3)
         #expect(try openStates(control, "acme") == [.unknown, .unknown])
         for second in [21, 52] { await tick(control, Int64(second)) }
         #expect(try openStates(control, "acme") == [.down, .down])
+    }
+
+    /// The engine runs on, whatever time it is said to be.
+    @Test func anOutageLastsWhileTheClockIsSet() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try await show(control, "acme", .down)
+        await tick(control, 2)
+        for (second, step) in [(3, 600), (4, 600), (5, -30), (6, -30), (7, 0)] as [(Int64, Int64)] {
+            await tick(control, second, step: step)
+        }
+        let outages = try control.store.query("SELECT link, ended_at FROM link_outages ORDER BY link").rows
+        #expect(outages == [[.text("adsl"), .null], [.text("lte"), .null]])
+    }
+
+    @Test(arguments: [true, false]) func ofWhatNobodyLivedThroughNothingIsKnown(isSleep: Bool) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        for second in [1, 2] { await tick(control, Int64(second)) }
+        // An hour of the machine's sleep; or two days by which the clock leaps.
+        let (slept, step) = isSleep ? (3600, 0) : (0, 2 * 86_400) as (Int64, Int64)
+        for second in 3...6 { await tick(control, Int64(second) + slept, step: step, slept: slept) }
+        #expect(try openStates(control, "acme") == [.up, .up])
+        let spans = try control.store.query(
+            """
+            SELECT state, (ended_at - started_at) / 1000 FROM intervals
+            WHERE series_id = (SELECT id FROM series WHERE link = 'adsl') ORDER BY started_at, intervals.id
+            """
+        ).rows.filter { $0[1] != .integer(0) }
+        #expect(spans.map { $0[0] } == [.text("up"), .text("unknown"), .text("up")], "\(spans)")
+        #expect(spans[1][1] == .integer(slept + step + 2), "\(spans)")
     }
 
     @Test func aRestoredDatabaseKnowsWhatIsSeenNow() async throws {

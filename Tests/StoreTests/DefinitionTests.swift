@@ -266,14 +266,10 @@ import TunnelModel
         }
     }
 
-    /// As in Debian's sqlite3, where foreign keys are off.
     @Test func removalInTheShellLeavesNothingBehind() throws {
         try store.add(try makeRichTunnel(), by: byTest)
         try store.add(try makeTunnel(), by: byTest)
-        var configuration = Configuration()
-        configuration.foreignKeysEnabled = false
-        let shell = try DatabaseQueue(path: scratch.database, configuration: configuration)
-        try shell.write { try $0.execute(sql: "DELETE FROM tunnels WHERE name = 'rich'") }
+        try inShell("DELETE FROM tunnels WHERE name = 'rich'")
         for table in ["secrets", "routes", "links", "filters", "filter_links"] {
             let left = try store.pool.read {
                 try Int.fetchOne($0, sql: "SELECT count(*) FROM \(table) WHERE tunnel_id = 1")
@@ -281,6 +277,46 @@ import TunnelModel
             #expect(left == 0, "\(table)")
         }
         #expect(try store.definitions().tunnels.count == 1)
+    }
+
+    @Test func filtersDeletedMovedOrOfARenamedLinkInTheShellKeepTheirLinks() throws {
+        let rich = try makeRichTunnel()
+        try store.add(rich, by: byTest)
+        try inShell(
+            """
+            DELETE FROM filters WHERE position = 0;
+            UPDATE filters SET position = position + 10;
+            UPDATE links SET name = 'wlan' WHERE name = 'wifi';
+            """)
+        var expected = rich
+        expected.links[2].name = try LinkName("wlan")
+        expected.filters = [try FilterDefinition(spec: "wlan=tcp port 22"), try FilterDefinition(spec: "lte=icmp")]
+        #expect(try store.definitions().tunnels.map(\.definition) == [expected])
+        // Nor does one of before stand in for a new one.
+        try inShell("DELETE FROM filters; INSERT INTO filters VALUES (1, 10, 'udp')")
+        #expect(try store.pool.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM filter_links") } == 0)
+        try inShell("DELETE FROM filters")
+        _ = try store.change("rich", by: byTest) { $0.filters = rich.filters.suffix(1) }
+        expected.filters = rich.filters.suffix(1)
+        #expect(try store.definitions().tunnels.map(\.definition) == [expected])
+    }
+
+    /// A link that is gone while a filter sends to it: refused, and the tunnel can be changed again.
+    @Test func aLinkDeletedInTheShellWhileAFilterSendsToItIsTold() throws {
+        try store.add(try makeRichTunnel(), by: byTest)
+        try inShell("DELETE FROM links WHERE name = 'wifi'")
+        let refused = try store.definitions().rejected
+        #expect(refused.count == 1 && refused[0].problems.description.contains("wifi"), "\(refused)")
+        try inShell("DELETE FROM filters WHERE position = 1")
+        #expect(try store.definitions().rejected.isEmpty)
+    }
+
+    /// As Debian's sqlite3 does it, where foreign keys are off.
+    private func inShell(_ statements: String) throws {
+        var configuration = Configuration()
+        configuration.foreignKeysEnabled = false
+        let shell = try DatabaseQueue(path: scratch.database, configuration: configuration)
+        try shell.write { try $0.execute(sql: statements) }
     }
 
     @Test func theAuditTellsWhoDidWhat() throws {

@@ -1,0 +1,1 @@
+../../../db/migrations/0007-filters.sql
