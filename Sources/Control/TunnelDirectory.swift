@@ -160,10 +160,19 @@ actor TunnelDirectory {
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }
         let compiled = try CompiledTunnel(compiling: definition)
+        try endIfGone(definition.name, by: change)
         try requireFree(definition)
         let stored = try store.add(definition, by: change)
         try await applyAndWait(stored, compiled)
         return stored
+    }
+
+    /// The tunnel that runs under a name was renamed or deleted with SQL: that is applied before another takes the name.
+    private func endIfGone(_ name: TunnelName, by change: Change) throws(StoreError) {
+        guard entries.values.contains(where: { $0.definition.name == name }),
+            try !store.definitions().tunnels.contains(where: { $0.definition.name == name })
+        else { return }
+        _ = try reload(names: [name.text], dryRun: false, by: change)
     }
 
     /// Changes a tunnel and applies the change to it alone.

@@ -220,6 +220,7 @@ public final class HistoryWriter {
             } else if series.state.isUp {
                 // A link that answers no more has been away since it was last heard, whenever that was noticed.
                 let since = min(lastHeard ?? event.at, event.at)
+                try series.takeBackQuality(db, after: since)
                 try series.move(db, to: .down, at: since, reason: reason)
             }
         case .removed: break

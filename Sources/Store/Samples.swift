@@ -78,7 +78,8 @@ extension Store {
     }
 
     private static func rollSamples(_ db: Database, now: Int64) throws {
-        let until = hourStart(now)
+        // A clock that is set back a little is still in an hour that is not summed up.
+        let until = hourStart(now - 120_000)
         let rolled = try setting("hours_rolled_until", db)
         guard until > rolled else { return }
         try sumUp(from: "samples_minute", into: "samples_hour", every: millisecondsPerHour, rolled..<until, db)

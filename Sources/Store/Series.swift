@@ -105,6 +105,26 @@ struct Series {
             db, tunnel: tunnel, from: time, reason: nextReason.isEmpty ? link : "\(link): \(nextReason)")
     }
 
+    /// Takes back what was told of the quality of a link that is up after `time`, when it was last heard.
+    mutating func takeBackQuality(_ db: Database, after time: Int64) throws {
+        while state.isUp, startedAt > time {
+            let row = try Row.fetchOne(
+                db,
+                sql: """
+                    SELECT id, state, started_at, reason FROM intervals
+                    WHERE series_id = ? AND ended_at = ? AND id <> ? ORDER BY started_at DESC, id DESC LIMIT 1
+                    """,
+                arguments: [id, startedAt, intervalID])
+            guard let row, let before = HistoryState(rawValue: row["state"]), before.isUp else { return }
+            try db.execute(sql: "DELETE FROM intervals WHERE id = ?", arguments: [intervalID])
+            intervalID = row["id"]
+            try db.execute(sql: "UPDATE intervals SET ended_at = NULL WHERE id = ?", arguments: [intervalID])
+            state = before
+            startedAt = row["started_at"]
+            reason = row["reason"]
+        }
+    }
+
     /// The link is not there any more; its tunnel is.
     func retire(_ db: Database, at time: Int64) throws {
         let end = try end(db, at: time)

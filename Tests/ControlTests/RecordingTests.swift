@@ -118,6 +118,20 @@ import TunnelModel
         #expect(changes.rows == [[.integer(2)]])
     }
 
+    @Test(arguments: [true, false])
+    func aNameFreedWithSQLIsTakenByAnotherTunnelWithAHistoryOfItsOwn(isRenamed: Bool) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try await show(control, "acme", .up)
+        await tick(control, 1)
+        try sqlite(
+            control.store.path, isRenamed ? "UPDATE tunnels SET name = 'zenith'" : "DELETE FROM tunnels")
+        try await control.addTunnel("acme", port: 6080)
+        for second in [2, 3] { await tick(control, Int64(second)) }
+        #expect(try openStates(control, "acme") == [.unknown, .unknown])
+        #expect(try openStates(control, "zenith") == (isRenamed ? [.up, .up] : []))
+    }
+
     @Test func ofATunnelThatIsKeptWithoutADefinitionNothingIsKnown() async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)

@@ -37,7 +37,9 @@ private struct Script {
         mutating func paint(_ letter: Letter, from second: Int) {
             let second = max(second, start)
             for index in second..<max(second, timeline.count) { timeline[index] = letter }
-            start = second
+            // One that is heard no more has not been so since then, whatever its quality seemed to be.
+            let isUp: Set<Letter> = [.up, .lossy, .slow]
+            if !isUp.isSuperset(of: [letter, current]) { start = second }
             current = letter
         }
 

@@ -576,8 +576,8 @@ extension Store {
             try store.record([sample], counters: 1, now: noon + seconds * 1000)
         }
         try sample(100, at: 60)
-        try store.rollUp(Retention(), now: noon + 3_660_000)
-        try record([], at: 3660)
+        try store.rollUp(Retention(), now: noon + 3_720_000)
+        try record([], at: 3720)
         // Back into the hour that was summed up.
         try record([], at: 3000)
         try sample(150, at: 3000)
@@ -589,10 +589,45 @@ extension Store {
             }
         }
         try expectAll()
-        try store.rollUp(Retention(), now: noon + 3_660_000)
+        try store.rollUp(Retention(), now: noon + 3_720_000)
         try expectAll()
         try store.rollUp(Retention(), now: noon + 86_400_000)
         try expectAll()
+    }
+
+    @Test func trafficIsNotLostWhenTheClockIsSetBackALittleOverTheHour() throws {
+        try record([define(adsl)], at: 0)
+        for (total, second) in [(100, 3590), (110, 3601), (130, 3595)] as [(Int64, Int64)] {
+            let sample = LinkSample(
+                subject: adsl, txTotal: total, rxTotal: 0, samples: 1, srttMicroseconds: nil, lossPermille: nil)
+            try store.record([sample], counters: 1, now: noon + second * 1000)
+            try store.rollUp(Retention(), now: noon + second * 1000)
+        }
+        try store.setClock(now: noon + 3_800_000)
+        for rolled in [Int64(3800), 90_000] {
+            try store.rollUp(Retention(), now: noon + rolled * 1000)
+            #expect(try store.rows("SELECT sum(tx_bytes) FROM link_traffic_hourly") == [[.integer(130)]])
+        }
+    }
+
+    @Test func anOutageBeginsWhenTheLinkWasLastHeardAlsoIfItSeemedLossyAfterwards() throws {
+        try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
+        try record([change(adsl, 95, .up, .lossy)], at: 95)
+        try record([change(adsl, 98, .lossy, .slow)], at: 98)
+        try record([change(adsl, 100, .slow, .down, heard: 90)], at: 100)
+        try record([change(adsl, 120, .down, .up)], at: 120)
+        try store.setClock(now: noon + 130_000)
+        #expect(
+            try store.rows("SELECT up_seconds, lossy_seconds, slow_seconds, down_seconds FROM link_uptime_daily")
+                == [[.real(90), .real(0), .real(0), .real(30)]])
+        // No further than it was up for certain.
+        try record([HistoryEvent(adsl, at: noon + 140_000, .disabled), define(adsl, 150)], at: 150)
+        try record([change(adsl, 160, .unknown, .up), change(adsl, 161, .up, .lossy)], at: 161)
+        try record([change(adsl, 170, .lossy, .down, heard: 120)], at: 170)
+        try expectInOrder()
+        #expect(
+            try store.rows("SELECT (started_at - \(noon)) / 1000 FROM intervals WHERE series_id = 1 AND state = 'down'")
+                == [[.integer(90)], [.integer(160)]])
     }
 
     @Test func theApisTablesAreThoseOfTheViews() async throws {
