@@ -25,6 +25,9 @@ public struct EngineProcess: ~Copyable {
         signal(SIGPIPE, SIG_IGN)
         let channel = Channel(OwnedDescriptor(owning: 3))
         do {
+            // Before there are threads.
+            var arguments = arguments
+            arguments.priority = takePriority()
             guard SessionCipher.start() else { throw EngineFailure.text("libsodium cannot be started") }
             let loop = try MainLoop(channel: channel, arguments: arguments, log: log)
             try confine()
@@ -33,6 +36,20 @@ public struct EngineProcess: ~Copyable {
             log.critical("engine cannot run", metadata: ["error": "\(error)"])
             try? channel.send(EngineNotice.cannotStart(reason: "\(error)"))
             return 1
+        }
+    }
+
+    /// Without the right to it (in a container, say), packets are carried all the same.
+    ///
+    /// - Returns: what it has now.
+    private func takePriority() -> ProcessorPriority {
+        do {
+            try arguments.priority.take()
+            return arguments.priority
+        } catch {
+            log.notice("\(error); packets may wait for other programs")
+            if arguments.priority == .realtime { try? ProcessorPriority.high.take() }
+            return .normal
         }
     }
 
@@ -58,6 +75,7 @@ public enum EngineFailure: Error, CustomStringConvertible {
 public struct EngineArguments: Sendable {
     public var user = "mlvpn"
     public var chroot: String?
+    public var priority = ProcessorPriority.normal
     /// The name to show in `ps`, for a process with one tunnel.
     public var title: String?
 
@@ -210,7 +228,8 @@ private final class MainLoop {
         for index in 0..<count {
             workers.append(
                 try Worker(
-                    index: index, shared: shared, offloads: offloads, poolBytes: Self.poolBytes / count))
+                    index: index, shared: shared, offloads: offloads, poolBytes: Self.poolBytes / count,
+                    givesWay: arguments.priority == .realtime))
         }
         for worker in workers { try startThread(worker) }
         try channel.send(EngineNotice.ready)

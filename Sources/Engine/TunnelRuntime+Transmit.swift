@@ -13,14 +13,18 @@ import TunnelWire
 // (UDP_SEGMENT) per run. The payload is read once, by the cipher.
 
 extension TunnelRuntime {
-    /// A turn ends after so many bytes or packets from the device.
-    private static let budgetBytes = 128 * 1024
+    /// A turn ends after so many bytes or packets from the device: sooner where other tunnels may have to wait for it.
+    private static let budgetBytes = 64 * 1024
+    private static let budgetBytesAlone = 128 * 1024
     private static let budgetPackets = 128
     /// Where a read goes: behind the cipher's room, and so that an IP header behind 10 bytes is aligned.
     private static let deviceOffset = SessionCipher.headroom + 6
 
     /// Reads the device until it is empty or the turn is over.
-    func transmit(_ now: Moment) {
+    ///
+    /// - Parameter isAlone: no other tunnel is the worker's.
+    func transmit(_ now: Moment, isAlone: Bool) {
+        let budgetBytes = isAlone ? Self.budgetBytesAlone : Self.budgetBytes
         let start = buffers.device + Self.deviceOffset
         let headerSize = features.hasVirtioHeader ? VirtioNetHeader.size : 0
         let stamp = now.wireTimestamp
@@ -28,7 +32,7 @@ extension TunnelRuntime {
         var packets = 0
         bond.pointee.begin(now: now.nanoseconds)
         drainQueue(now)
-        while bytes < Self.budgetBytes, packets < Self.budgetPackets {
+        while bytes < budgetBytes, packets < Self.budgetPackets {
             let count = read(device, start, WorkerBuffers.deviceSize - Self.deviceOffset - SessionCipher.tailroom)
             if count <= headerSize {
                 if count < 0, errno == EBADFD { loseDevice() }

@@ -65,13 +65,18 @@ final class Worker: @unchecked Sendable {
     /// Commands for tunnels that are on their way here.
     private var expected: [Slot: [WorkerCommand]] = [:]
     private var isStopped = false
+    /// At real-time priority.
+    private let givesWay: Bool
 
     private static let deviceBit: UInt64 = 1 << 32
 
-    init(index: Int, shared: EngineShared, offloads: OffloadSwitches, poolBytes: Int) throws(SystemError) {
+    init(index: Int, shared: EngineShared, offloads: OffloadSwitches, poolBytes: Int, givesWay: Bool)
+        throws(SystemError)
+    {
         self.index = index
         self.shared = shared
         self.offloads = offloads
+        self.givesWay = givesWay
         poller = try Poller()
         wake = try EventFD()
         buffers = WorkerBuffers(poolBytes: poolBytes, spare: shared.spareSlots)
@@ -88,6 +93,7 @@ final class Worker: @unchecked Sendable {
 
     func run() {
         let events = EpollEvents(capacity: 256)
+        var begin = Int64(Clock.now())
         while !isStopped {
             let before = Self.now()
             let timeout = earliest == .max ? -1 : max(0, earliest - before.nanoseconds)
@@ -99,12 +105,22 @@ final class Worker: @unchecked Sendable {
                 exit(1)
             }
             let start = Self.now()
+            if start.nanoseconds - before.nanoseconds > Self.pause { begin = start.nanoseconds }
             for number in 0..<count { note(events[number].token) }
             serveReady()
             serveDeadlines()
             account(start)
+            if givesWay, Int64(Clock.now()) - begin > Self.longestTurn {
+                usleep(UInt32(Self.pause / 1000))
+                begin = Int64(Clock.now())
+            }
         }
     }
+
+    /// Before everything else, a worker that is always busy leaves its processor to the kernel's own threads now and then, for
+    /// moments that no packet minds. Otherwise the kernel takes a twentieth of each second for them at once (sched(7)).
+    private static let longestTurn: Int64 = 4_000_000
+    private static let pause: Int64 = 100_000
 
     static func now() -> Moment {
         Moment(nanoseconds: Int64(Clock.now()), wallMilliseconds: Clock.wallMilliseconds())
@@ -138,7 +154,7 @@ final class Worker: @unchecked Sendable {
                 tunnel.receive(links, now)
                 now.nanoseconds = Int64(Clock.now())
             }
-            if what & Self.deviceBit != 0 { tunnel.transmit(now) }
+            if what & Self.deviceBit != 0 { tunnel.transmit(now, isAlone: places.count == 1) }
             tunnel.updateDeadline(now)
             schedule(place, tunnel)
             let spent = Int64(Clock.now()) - start

@@ -12,6 +12,7 @@ extension Supervisor {
             var pair = try Channel.pair()
             guard let near = pair.takeNear(), let far = pair.takeFar() else { return }
             var arguments = ["mlvpn-engine", "--user", settings.engineUser, "--chroot", preparation.engineRoot]
+            arguments += ["--priority", settings.enginePriority.rawValue]
             if let title = settings.engineTitle { arguments += ["--title", title] }
             let pid = try start("mlvpn-engine", arguments: arguments, channel: far.raw, titleRoom: 4096)
             let peer = try Peer<EngineNotice>(

@@ -15,6 +15,8 @@ public struct SupervisorSettings: Sendable {
     public var adminGroup = "mlvpn-admin"
     /// Of the engine; 0: one for each processor.
     public var workers: UInt32 = 0
+    /// Of the engine; nil: realtime if that leaves others a processor, high if not.
+    public var priority: ProcessorPriority?
     public var log = LogSettings()
     /// What ``Log/bootstrap(_:)`` returned.
     public var logDescriptor: Int32?
@@ -33,6 +35,10 @@ public struct SupervisorSettings: Sendable {
     /// Workers to start: as many as were asked for, or as there are processors for us.
     var workerCount: UInt32 {
         workers > 0 ? workers : UInt32(min(availableProcessors(), 64))
+    }
+
+    var enginePriority: ProcessorPriority {
+        priority ?? (Int(workerCount) < availableProcessors() ? .realtime : .high)
     }
 }
 

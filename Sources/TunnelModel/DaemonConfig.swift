@@ -13,6 +13,7 @@ public struct DaemonConfig: Equatable, Sendable {
     public var foreground = false
     /// Worker threads of the engine; nil: one for each processor.
     public var workers: Int?
+    public var priority = Priority.auto
     public var logFormat = LogFormat.text
     /// 0: what an operator needs to know; each step tells more.
     public var verbose = 0
@@ -36,12 +37,15 @@ public struct DaemonConfig: Equatable, Sendable {
     public var databasePath: String { stateDir + "/mlvpn.db" }
     public var controlSocketPath: String { runDir + "/control.sock" }
 
+    /// How readily the engine gets a processor. Auto: realtime if that leaves others one, high if not.
+    public enum Priority: String, Sendable, CaseIterable { case auto, realtime, high, normal }
+
     public enum LogFormat: String, Sendable, CaseIterable { case text, json }
 
     /// Every key, as the file spells it.
     public static let keys = [
         "state_dir", "run_dir", "script_dir", "user", "control_user", "admin_group", "foreground", "workers",
-        "log_format", "verbose", "api_listen", "api_token_file", "api_tls_certificate", "api_tls_key",
+        "priority", "log_format", "verbose", "api_listen", "api_token_file", "api_tls_certificate", "api_tls_key",
         "history_samples_days", "history_hourly_days", "history_daily_days",
     ]
 }
@@ -98,6 +102,11 @@ extension DaemonConfig {
         case "foreground": foreground = try LinkChange.parseSwitch(text, field: key)
         case "workers":
             workers = text == "auto" ? nil : try parseNumber(text, in: 1...64, field: key, hint: "auto or a number")
+        case "priority":
+            guard let priority = Priority(rawValue: text) else {
+                throw DefinitionError(key, "\(quoted(text)) is none of auto, realtime, high and normal")
+            }
+            self.priority = priority
         case "log_format":
             guard let format = LogFormat(rawValue: text) else {
                 throw DefinitionError(key, "\(quoted(text)) is neither text nor json")

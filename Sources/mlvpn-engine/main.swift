@@ -11,6 +11,7 @@ while let flag = remaining.popFirst() {
     switch flag {
     case "--user": arguments.user = remaining.popFirst() ?? arguments.user
     case "--chroot": arguments.chroot = remaining.popFirst()
+    case "--priority": arguments.priority = remaining.popFirst().flatMap(ProcessorPriority.init) ?? arguments.priority
     case "--title": arguments.title = remaining.popFirst()
     default: break
     }

@@ -104,6 +104,8 @@ struct Mlvpn {
         var settings = SupervisorSettings()
         // A tunnel is one worker's.
         settings.workers = 1
+        // Whoever has chosen a niceness is left it.
+        settings.priority = ProcessorPriority.niceness == 0 ? .high : .normal
         for word in token {
             if let one = DebugTokens(name: word) {
                 settings.debugTokens.insert(one)

@@ -31,13 +31,16 @@ struct Mlvpnd {
             ProgramOption(
                 "workers", value: "n", help: "Worker threads of the data plane (default: auto, one for each processor)."
             ),
+            ProgramOption(
+                "priority", value: "priority", help: "Of the data plane: auto (default), realtime, high or normal."),
             ProgramOption("log-format", value: "format", help: "text or json, on standard error."),
             ProgramOption("verbose", or: ["-v"], help: "Log more; may be repeated."),
             ProgramOption("version", help: "Show the version."),
         ])
     /// Options whose value is a key of the configuration file, and those of them that are paths.
     private static let keys = [
-        "state-dir", "run-dir", "script-dir", "user", "control-user", "admin-group", "workers", "log-format",
+        "state-dir", "run-dir", "script-dir", "user", "control-user", "admin-group", "workers", "priority",
+        "log-format",
     ]
     private static let paths: Set = ["state-dir", "run-dir", "script-dir"]
 
@@ -133,5 +136,6 @@ extension SupervisorSettings {
         controlUser = config.controlUser
         adminGroup = config.adminGroup
         workers = UInt32(config.workers ?? 0)
+        priority = ProcessorPriority(rawValue: config.priority.rawValue)
     }
 }

@@ -6,9 +6,9 @@ import TunnelTestKit
 @Suite(.serialized) struct FailureTests {
     /// A tunnel over wires 1 and 2 that is up, with its client.
     private func withTunnel(
-        _ body: (TunnelBed, NetworkNamespace, RunningProcess) throws -> Void
+        flags: [String] = [], _ body: (TunnelBed, NetworkNamespace, RunningProcess) throws -> Void
     ) throws {
-        try TunnelBed.with { bed in
+        try TunnelBed.with(flags: flags) { bed in
             let customer = try bed.customer("customer", wires: [1, 2])
             try bed.addTunnel("acme", wires: [1, 2])
             let client = try bed.startClient("acme", in: customer, wires: [1, 2])
@@ -33,6 +33,16 @@ import TunnelTestKit
             // The same device: its index and its addresses are as before.
             #expect(try bed.rig.run(["ip", "-o", "address", "show"], in: bed.server) == device)
             try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+        }
+    }
+
+    @Test(arguments: [("realtime", "RR -"), ("high", "TS -10"), ("normal", "TS 0")])
+    func allThreadsOfTheEngineHaveItsPriority(priority: String, expected: String) throws {
+        try withTunnel(flags: ["--priority", priority, "--workers", "1"]) { bed, _, _ in
+            let engine = try bed.pid(of: "mlvpn-engine")
+            let threads = try bed.rig.run(["ps", "-L", "-o", "cls=,ni=", "-p", "\(engine)"]).split(separator: "\n")
+            let priorities = threads.map { $0.split(separator: " ").joined(separator: " ") }
+            #expect(priorities.count > 1 && Set(priorities) == [expected], "\(priorities)")
         }
     }
 

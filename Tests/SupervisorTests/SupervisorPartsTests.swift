@@ -44,6 +44,22 @@ private func status(_ path: String) -> stat {
     return status
 }
 
+struct PriorityTests {
+    /// A flood of packets must not lock the administrator out.
+    @Test func theEngineGoesBeforeAllOthersOnlyWhereTheyAreLeftAProcessor() {
+        var settings = SupervisorSettings()
+        #expect(settings.enginePriority == .high)
+        settings.workers = UInt32(availableProcessors())
+        #expect(settings.enginePriority == .high)
+        if availableProcessors() > 1 {
+            settings.workers -= 1
+            #expect(settings.enginePriority == .realtime)
+        }
+        settings.priority = .normal
+        #expect(settings.enginePriority == .normal)
+    }
+}
+
 struct SlotPoolTests {
     @Test func slotsAreGivenOnceAndThoseGivenBackComeLast() {
         var pool = SlotPool(capacity: 3)

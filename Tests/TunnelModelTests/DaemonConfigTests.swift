@@ -6,6 +6,7 @@ struct DaemonConfigTests {
     @Test(arguments: [
         ("workres = 2", "did you mean workers?"), ("database = x", "no key of mlvpnd.conf"), ("workers", "no '='"),
         ("workers =", "no value"), ("workers = 0", "1 to 64"), ("workers = 65", "1 to 64"), ("workers = many", "auto"),
+        ("priority = 5", "none of auto, realtime, high and normal"),
         ("[mlvpnd]", "no sections"),
         ("state_dir = var", "absolute"), ("state_dir = /", "root directory"), ("run_dir = /run/../tmp", "'..'"),
         ("user = root", "root"), ("control_user = root", "root"), ("user = mlvpn-control", "another"),
@@ -71,6 +72,7 @@ struct DaemonConfigTests {
                 admin_group = staff
                 foreground = yes
                 workers = 3
+                priority = realtime
                 log-format = json
                 verbose = 2
                 api_listen = [::1]:8480
@@ -89,6 +91,7 @@ struct DaemonConfigTests {
         #expect(config.adminGroup == "staff")
         #expect(config.foreground)
         #expect(config.workers == 3)
+        #expect(config.priority == .realtime)
         #expect(config.logFormat == .json)
         #expect(config.verbose == 2)
         #expect(config.apiListen?.description == "[::1]:8480")
@@ -103,7 +106,7 @@ struct DaemonConfigTests {
     @Test(arguments: DaemonConfig.keys)
     func everyListedKeyCanBeSet(_ key: String) throws {
         var config = DaemonConfig()
-        let values = ["/x", "mlvpnx", "yes", "2", "json", "127.0.0.1:1"]
+        let values = ["/x", "mlvpnx", "yes", "2", "json", "high", "127.0.0.1:1"]
         #expect(
             values.contains { value in
                 (try? config.set(key, to: value)) != nil && config != DaemonConfig()
