@@ -11,7 +11,7 @@ extension TunnelDirectory {
     ///
     /// - Parameter now: nil: when this begins, which may be later than when it was asked for.
     func drainEngineEvents(now: Int64? = nil) {
-        let now = now ?? Clock.wallMilliseconds()
+        let now = now ?? wall()
         let batch = state.events(after: eventsRead)
         eventsRead = batch.read
         if batch.lost > 0 {

@@ -15,6 +15,7 @@ actor Recorder {
     /// Held while a batch is written, and while tunnels are renamed: a batch is of one time's names.
     private let writing = Mutex(())
     private var isFailing = false
+    private var isDoubtTold = false
     private var clockCheck = ClockCheck()
     private let instance: String
 
@@ -96,12 +97,28 @@ actor Recorder {
                 batch.events, eventsRead: batch.eventsRead, alive: alive, now: now)
             if isFailing { logger.notice("history is being written again") }
             isFailing = false
+            tellOfClock()
             return hasLostSight
         } catch {
             pending.withLock { $0.events = batch.events + $0.events }
             if !isFailing { logger.error("history cannot be written, and is kept until it can: \(error)") }
             isFailing = true
             return false
+        }
+    }
+
+    /// Once, when the clock begins or ceases to be doubted.
+    private func tellOfClock() {
+        guard writer.isClockDoubtful != isDoubtTold else { return }
+        isDoubtTold.toggle()
+        if isDoubtTold {
+            logger.warning(
+                """
+                the clock is behind what history has; set it (timedatectl). Until it is right, or has gone evenly for ten \
+                minutes (an hour if it is behind by more than a day), nothing is recorded, and links are unknown
+                """)
+        } else {
+            logger.notice("the clock is believed, and history is recorded again")
         }
     }
 

@@ -19,6 +19,8 @@ actor TunnelDirectory {
     let hub: EventHub
     let logger: Logger
     let host: HostResources
+    /// Milliseconds since 1970.
+    let wall: @Sendable () -> Int64
     let send: @Sendable (ControlRequest, [Descriptor]) -> Void
 
     var entries: [Int64: TunnelEntry] = [:]
@@ -42,7 +44,8 @@ actor TunnelDirectory {
 
     init(
         store: Store, state: StateReader, recorder: Recorder, hub: EventHub, logger: Logger,
-        host: HostResources = .system, send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
+        host: HostResources = .system, wall: @escaping @Sendable () -> Int64 = Clock.wallMilliseconds,
+        send: @escaping @Sendable (ControlRequest, [Descriptor]) -> Void
     ) {
         self.store = store
         self.state = state
@@ -50,6 +53,7 @@ actor TunnelDirectory {
         self.hub = hub
         self.logger = logger
         self.host = host
+        self.wall = wall
         self.send = send
     }
 
@@ -69,7 +73,7 @@ actor TunnelDirectory {
 
     /// Tunnels that may go on as they were, without a definition here by which they could be observed.
     private func loseSight(of names: Set<String>) {
-        let now = Clock.wallMilliseconds()
+        let now = wall()
         for (subject, state) in known where names.contains(subject.tunnel) && state != .unknown {
             known[subject] = .unknown
             recorder.append([HistoryEvent(subject, at: now, .stopped(from: state, reason: "definition refused"))])
@@ -220,7 +224,7 @@ actor TunnelDirectory {
         known = try store.currentStates()
         try store.record(change, of: "")
         let report = try reload(names: nil, dryRun: false, isRestored: true)
-        expectLinks(now: Clock.wallMilliseconds())
+        expectLinks(now: wall())
         return report
     }
 
@@ -314,7 +318,7 @@ actor TunnelDirectory {
         let isSame = old?.definition == stored.definition
         kept.remove(stored.id)
         entry.stored = stored
-        if old != nil { entry.reloadedAt = Clock.wallMilliseconds() }
+        if old != nil { entry.reloadedAt = wall() }
         entry.rejected = []
         entry.forgetFormerLinks()
         entries[stored.id] = entry
@@ -353,7 +357,7 @@ actor TunnelDirectory {
         guard let entry = entries.removeValue(forKey: id) else { return }
         if let slot = entry.slot, owners[slot] == id { owners[slot] = nil }
         noteReleased(entry.definition)
-        let now = Clock.wallMilliseconds()
+        let now = wall()
         recorder.append(entry.definition.links.map { HistoryEvent(entry.subject($0.name), at: now, .removed) })
         for link in entry.definition.links { known[entry.subject(link.name)] = nil }
         send(.remove(id: id), [])
@@ -372,7 +376,7 @@ actor TunnelDirectory {
 
     /// Tells history what a change of definition means to it.
     private func remember(_ old: TunnelDefinition?, becomes entry: TunnelEntry) {
-        let now = Clock.wallMilliseconds()
+        let now = wall()
         let new = entry.definition
         var events: [HistoryEvent] = []
         for link in old?.links ?? [] where !new.links.contains(where: { $0.name == link.name }) {

@@ -47,9 +47,9 @@ public struct EngineProcess: ~Copyable {
             try arguments.priority.take()
             return arguments.priority
         } catch {
-            log.notice("\(error); packets may wait for other programs")
-            if arguments.priority == .realtime { try? ProcessorPriority.high.take() }
-            return .normal
+            log.notice("\(error); packets may wait for other programs. To change that, allow the service CAP_SYS_NICE")
+            guard arguments.priority == .realtime, (try? ProcessorPriority.high.take()) != nil else { return .normal }
+            return .high
         }
     }
 

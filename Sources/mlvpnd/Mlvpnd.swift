@@ -136,6 +136,7 @@ extension SupervisorSettings {
         controlUser = config.controlUser
         adminGroup = config.adminGroup
         workers = UInt32(config.workers ?? 0)
+        // Auto is none of them.
         priority = ProcessorPriority(rawValue: config.priority.rawValue)
     }
 }

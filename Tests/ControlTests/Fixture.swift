@@ -24,7 +24,10 @@ final class Fixture: Sendable {
     private let path: String
     private let supervisor: FakeSupervisor
 
-    init(host: HostResources = .unused) async throws {
+    /// - Parameter wall: what the directory takes for the time, in milliseconds since 1970.
+    init(
+        host: HostResources = .unused, wall: @escaping @Sendable () -> Int64 = Clock.wallMilliseconds
+    ) async throws {
         path = FileManager.default.temporaryDirectory.appendingPathComponent("control-\(UUID())").path
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
@@ -37,13 +40,13 @@ final class Fixture: Sendable {
         self.supervisor = supervisor
         let reader = StateReader(state: state)
         directory = TunnelDirectory(
-            store: store, state: reader, recorder: recorder, hub: hub, logger: logger, host: host,
+            store: store, state: reader, recorder: recorder, hub: hub, logger: logger, host: host, wall: wall,
             send: { supervisor.receive($0, $1) })
         supervisor.directory.withLock { [directory] in $0 = directory }
         routes = APIRoutes(
             directory: directory, store: store, recorder: recorder, hub: hub, state: reader, logger: logger,
             stateDirectory: path)
-        _ = try await recorder.begin(now: Clock.wallMilliseconds())
+        _ = try await recorder.begin(now: wall())
         try await directory.start(eventsRead: 0)
     }
 

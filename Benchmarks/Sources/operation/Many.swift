@@ -101,11 +101,6 @@ struct Many: ParsableCommand {
             }
             return try rig.file("\(Plan.name(tunnel)).conf", text)
         }
-        func milliseconds(_ body: () throws -> Void) rethrows -> Double {
-            let start = StockClients.now()
-            try body()
-            return Double(StockClients.now() - start) / 1e6
-        }
         var row = Row(
             tunnels: count,
             importSeconds: try milliseconds { try importAll(files, daemon) } / 1000)

@@ -29,6 +29,13 @@ enum Plan {
     }
 }
 
+/// How long `body` takes, by a clock that nobody sets.
+func milliseconds(_ body: () throws -> Void) rethrows -> Double {
+    let start = StockClients.now()
+    try body()
+    return Double(StockClients.now() - start) / 1e6
+}
+
 /// At once, whatever standard output is.
 func say(_ text: String) {
     let bytes = Array("\(text)\n".utf8)

@@ -1,7 +1,6 @@
 import ArgumentParser
 import BenchmarkKit
 import Foundation
-import StockClients
 import TunnelTestKit
 
 struct Queries: ParsableCommand {
@@ -79,11 +78,5 @@ struct Queries: ParsableCommand {
         try output.show(
             Presentation(tables: [table], notes: ["medians of \(repeats), by wall clock"], chart: chart),
             report: Report(rows: rows))
-    }
-
-    private func milliseconds(_ body: () throws -> Void) rethrows -> Double {
-        let start = StockClients.now()
-        try body()
-        return Double(StockClients.now() - start) / 1e6
     }
 }

@@ -9,9 +9,9 @@ struct Fairness: ParsableCommand {
         discussion: """
             The daemon has one worker. The quiet tunnels' customers are simulated by one process, of real-time \
             priority since it stands for other machines, and ping the server's inner address; the bulk tunnel's customer \
-            runs mlvpn, and TCP through it. The quiet tunnels' round trips are taken without the bulk, then with it up and down. The goal is at most 1 ms more at \
-            the 99th percentile. Both ends, TCP's included, share this machine's processors, and waiting for one of them \
-            counts as well: --bulk-rate leaves some of them idle.
+            runs mlvpn, and TCP through it. The quiet tunnels' round trips are taken without the bulk, then with it up \
+            and down. The goal is at most 1 ms more at the 99th percentile. Both ends, TCP's included, share this \
+            machine's processors, and waiting for one of them counts as well: --bulk-rate leaves some of them idle.
             """)
 
     private static let goalMilliseconds = 1.0
