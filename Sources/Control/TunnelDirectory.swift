@@ -146,7 +146,7 @@ actor TunnelDirectory {
 
     /// Stores a new tunnel and runs it.
     ///
-    /// - Parameter dryRun: only says what would be wrong with it, but for what the host has in use now.
+    /// - Parameter dryRun: only says what would be wrong with it.
     func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
@@ -160,6 +160,7 @@ actor TunnelDirectory {
         if dryRun {
             var problems = try store.problems(of: definition)
             do { _ = try CompiledTunnel(compiling: definition) } catch .refused(let more) { problems += more }
+            do { try requireFree(definition) } catch .refused(let more) { problems += more }
             if !problems.isEmpty { throw .refused(problems) }
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }

@@ -1,13 +1,17 @@
 import AdminAPI
+import ArgumentParser
 import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Synchronization
 
 /// Speaks HTTP/1.1 to the daemon over its control socket: one connection for each request.
 struct APIClient: Sendable {
     /// The control socket.
     let path: String
+    /// How long the daemon may take for an ordinary answer, from the request to its end.
+    var patience = TimeAmount.seconds(60)
 
     enum Method: String, Sendable {
         case GET, POST, PUT, PATCH, DELETE
@@ -35,7 +39,11 @@ struct APIClient: Sendable {
         _ method: Method, _ target: Target, body: JSONValue? = nil, version: Int64? = nil
     ) async throws -> ByteBuffer {
         let payload = try body.map { ByteBuffer(bytes: try JSON.encode($0)) }
-        return try await exchange(method, target, contentLength: payload?.readableBytes, version: version) { outbound in
+        let limit = target.takesLong ? nil : patience
+        if limit == nil { try await requireDaemon() }
+        return try await exchange(
+            method, target, contentLength: payload?.readableBytes, version: version, limit: limit
+        ) { outbound in
             if let payload { try await outbound.write(.body(.byteBuffer(payload))) }
         } receive: { inbound in
             var buffer = ByteBuffer()
@@ -51,15 +59,35 @@ struct APIClient: Sendable {
 
     /// Hands the answer's body on, piece by piece, as it comes.
     func stream(_ target: Target, _ handle: @Sendable (ByteBuffer) async throws -> Void) async throws {
-        try await exchange(.GET, target, contentLength: nil, version: nil) { _ in
+        try await requireDaemon()
+        try await exchange(.GET, target, contentLength: nil, version: nil, limit: nil) { _ in
         } receive: { inbound in
             while let chunk = try await inbound.next() { try await handle(chunk) }
         }
     }
 
+    /// Streams what goes to standard output, until the answer ends or whoever reads it has had enough.
+    func streamToOutput(_ target: Target, _ write: @escaping @Sendable (ByteBuffer) async throws -> Void) async throws {
+        try await withThrowingTaskGroup { group in
+            group.addTask {
+                try await stream(target) { chunk in
+                    try await write(chunk)
+                    guard Output.isComplete else { throw ExitCode(1) }
+                }
+            }
+            group.addTask {
+                try await Output.untilUnread()
+                throw ExitCode(1)
+            }
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
     /// Sends a body of `size` bytes piece by piece; `next` gives nil at its end.
     func upload(_ target: Target, size: Int, next: @Sendable () throws -> ByteBuffer?) async throws -> ByteBuffer {
-        try await exchange(.POST, target, contentLength: size, version: nil) { outbound in
+        try await requireDaemon()
+        return try await exchange(.POST, target, contentLength: size, version: nil, limit: nil) { outbound in
             while let chunk = try next() { try await outbound.write(.body(.byteBuffer(chunk))) }
         } receive: { inbound in
             var buffer = ByteBuffer()
@@ -68,36 +96,69 @@ struct APIClient: Sendable {
         }
     }
 
+    /// What may take long as it is, is not asked of a daemon that does not answer.
+    private func requireDaemon() async throws { try await send(.GET, Target("healthz")) }
+
+    /// - Parameter limit: of time, until the answer's end; nil: none.
     private func exchange<T: Sendable>(
-        _ method: Method, _ target: Target, contentLength: Int?, version: Int64?,
+        _ method: Method, _ target: Target, contentLength: Int?, version: Int64?, limit: TimeAmount?,
         send: (NIOAsyncChannelOutboundWriter<HTTPClientRequestPart>) async throws -> Void,
         receive: (inout Body) async throws -> T
     ) async throws -> T {
         let channel = try await connect()
-        return try await channel.executeThenClose { inbound, outbound in
-            var headers: HTTPHeaders = ["Host": "localhost", "Connection": "close", "Accept": "application/json"]
-            if let contentLength {
-                headers.add(name: "Content-Type", value: "application/json")
-                headers.add(name: "Content-Length", value: "\(contentLength)")
+        let isLate = Atomic(false)
+        let alarm = limit.map { limit in
+            channel.channel.eventLoop.scheduleTask(in: limit) {
+                isLate.store(true, ordering: .relaxed)
+                channel.channel.close(promise: nil)
             }
-            if let version { headers.add(name: "If-Match", value: "\"\(version)\"") }
-            do {
-                try await outbound.write(
-                    .head(
-                        HTTPRequestHead(
-                            version: .http1_1, method: HTTPMethod(rawValue: method.rawValue), uri: target.text,
-                            headers: headers)))
-                try await send(outbound)
-                try await outbound.write(.end(nil))
-            } catch let error where Self.isClosedByPeer(error) {
-                // The daemon may have answered, and closed, before it had read everything, a refusal most likely, or
-                // before we had said that this is the end of a body whose length it knew.
-            }
-            var body = Body(parts: inbound.makeAsyncIterator())
-            let status = try await body.status()
-            if (200..<300).contains(status) { return try await receive(&body) }
-            throw try await Self.problem(&body, status)
         }
+        defer { alarm?.cancel() }
+        do {
+            return try await channel.executeThenClose { inbound, outbound in
+                do {
+                    try await outbound.write(.head(head(method, target, contentLength, version)))
+                    try await send(outbound)
+                    try await outbound.write(.end(nil))
+                } catch let error where Self.isClosedByPeer(error) {
+                    // The daemon may have answered, and closed, before it had read everything, a refusal most likely, or
+                    // before we had said that this is the end of a body whose length it knew.
+                }
+                var body = Body(parts: inbound.makeAsyncIterator())
+                let status = try await body.status()
+                if (200..<300).contains(status) { return try await receive(&body) }
+                throw try await Self.problem(&body, status)
+            }
+        } catch {
+            if isLate.load(ordering: .relaxed) { throw Self.late(method, after: limit) }
+            if let error = error as? IOError { throw Problem(.unreachable, Self.reason(error, path)) }
+            if error is HTTPParserError {
+                throw Problem(.unreachable, "the daemon closed the connection in the middle of its answer; see its log")
+            }
+            throw error
+        }
+    }
+
+    private static func late(_ method: Method, after limit: TimeAmount?) -> Problem {
+        let seconds = (limit?.nanoseconds ?? 0) / 1_000_000_000
+        let what = "the daemon has not answered within \(seconds) seconds; see its log"
+        return Problem(
+            .unreachable,
+            method == .GET ? what : "\(what). Whether it did what was asked is not known: 'mlvpn-admin audit' will tell"
+        )
+    }
+
+    private func head(
+        _ method: Method, _ target: Target, _ contentLength: Int?, _ version: Int64?
+    ) -> HTTPRequestHead {
+        var headers: HTTPHeaders = ["Host": "localhost", "Connection": "close", "Accept": "application/json"]
+        if let contentLength {
+            headers.add(name: "Content-Type", value: "application/json")
+            headers.add(name: "Content-Length", value: "\(contentLength)")
+        }
+        if let version { headers.add(name: "If-Match", value: "\"\(version)\"") }
+        return HTTPRequestHead(
+            version: .http1_1, method: HTTPMethod(rawValue: method.rawValue), uri: target.text, headers: headers)
     }
 
     private static func isClosedByPeer(_ error: any Error) -> Bool {
@@ -124,11 +185,13 @@ struct APIClient: Sendable {
     }
 
     private static func reason(_ error: any Error, _ path: String) -> String {
+        if case ChannelError.connectTimeout = error { return "\(path): the daemon takes no connection; it hangs" }
         guard let error = error as? IOError else { return "\(path): \(error)" }
         switch error.errnoCode {
         case ENOENT: return "\(path) does not exist: mlvpnd is not running, or its run directory is another (--socket)"
         case ECONNREFUSED: return "\(path): nobody listens; mlvpnd is not running (systemctl start mlvpnd)"
         case EACCES, EPERM: return "\(path): no permission; be root, or a member of the group mlvpn-admin"
+        case ECONNRESET, EPIPE: return "\(path): the daemon closed the connection without an answer; see its log"
         default: return "\(path): \(error)"
         }
     }
@@ -160,7 +223,7 @@ struct APIClient: Sendable {
                 case .end: return nil
                 }
             }
-            throw Problem(.failed, "the daemon closed the connection in the middle of its answer; see its log")
+            throw Problem(.unreachable, "the daemon closed the connection in the middle of its answer; see its log")
         }
     }
 }
@@ -168,6 +231,8 @@ struct APIClient: Sendable {
 /// A path of the API, its parts escaped.
 struct Target: Sendable, Equatable {
     let text: String
+    /// The larger the database, the longer.
+    var takesLong: Bool { text == "/v1/check" }
 
     /// `Target("tunnels", name, query: ["secrets": "1"])`; parameters that are nil are left out.
     init(_ parts: String..., query: KeyValuePairs<String, String?> = [:]) {

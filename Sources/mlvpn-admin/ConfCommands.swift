@@ -45,18 +45,32 @@ struct Import: AsyncParsableCommand {
         }
     }
 
+    /// All of them, or none.
     private func define(_ plan: ImportPlan) async throws -> [JSONValue] {
         var results: [JSONValue] = []
-        var names: [String] = []
         for tunnel in plan.tunnels {
-            do { results.append(try await send(tunnel, dryRun: false)) } catch var problem as Problem {
-                if !names.isEmpty { problem.detail += "\nimported before that: \(names.joined(separator: ", "))" }
-                throw problem
+            do { results.append(try await send(tunnel, dryRun: false)) } catch {
+                let done = plan.tunnels.prefix(results.count).map(\.name)
+                throw await takingBack(done, after: error)
             }
-            names.append(tunnel.name)
-            if !common.json { Output.standardError("\(tunnel.path): tunnel \(tunnel.name) imported") }
+        }
+        if !common.json {
+            for tunnel in plan.tunnels { Output.standardError("\(tunnel.path): tunnel \(tunnel.name) imported") }
         }
         return results
+    }
+
+    /// Removes what was imported before `error`, and tells of what could not be.
+    private func takingBack(_ names: [String], after error: any Error) async -> any Error {
+        var left: [String] = []
+        for name in names {
+            do { try await common.client.send(.DELETE, Target("tunnels", name)) } catch { left.append(name) }
+        }
+        guard var problem = error as? Problem, !names.isEmpty else { return error }
+        problem.detail +=
+            left.isEmpty
+            ? "\nnothing was imported" : "\nimported, and could not be removed again: \(left.joined(separator: ", "))"
+        return problem
     }
 
     private func send(_ tunnel: ImportPlan.Tunnel, dryRun: Bool) async throws -> JSONValue {

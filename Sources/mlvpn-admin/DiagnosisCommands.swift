@@ -34,11 +34,7 @@ struct Capture: AsyncParsableCommand {
         let target = Target(
             "tunnels", name, "capture",
             query: ["link": link, "packets": "\(count)", "seconds": "\(seconds)", "snap_length": "\(snapLength)"])
-        try await common.client.stream(target) { chunk in
-            Output.bytes(Array(chunk.readableBytesView))
-            // Whoever read it has had enough.
-            guard Output.isComplete else { throw ExitCode(1) }
-        }
+        try await common.client.streamToOutput(target) { chunk in Output.bytes(Array(chunk.readableBytesView)) }
     }
 
     private var example: String { "mlvpn-admin capture \(name)\(link.map { " \($0)" } ?? "") | tcpdump -n -r -" }
@@ -93,7 +89,7 @@ struct NewToken: AsyncParsableCommand {
     func run() async throws {
         let token = APIToken.generate()
         let line = token.line(name: name)
-        if let file { try append(line + "\n", to: file) }
+        if let file { try Self.append(line + "\n", to: file) }
         if common.json {
             try Output.json(["name": name, "token": token.text, "line": line])
             return
@@ -102,12 +98,16 @@ struct NewToken: AsyncParsableCommand {
         Output.standardError(file.map { "\($0): a line for \(name) added" } ?? "for the api_token_file: \(line)")
     }
 
-    private func append(_ text: String, to path: String) throws {
+    /// As a line of its own, whatever the file's last one ends with.
+    static func append(_ text: String, to path: String) throws {
         func problem() -> Problem { Problem(.refused, "\(path): \(String(cString: strerror(errno)))") }
-        let descriptor = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
+        let descriptor = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else { throw problem() }
         defer { close(descriptor) }
-        let bytes = Array(text.utf8)
+        let end = lseek(descriptor, 0, SEEK_END)
+        var last = UInt8(ascii: "\n")
+        if end > 0, pread(descriptor, &last, 1, end - 1) != 1 { throw problem() }
+        let bytes = Array(((last == UInt8(ascii: "\n") ? "" : "\n") + text).utf8)
         guard write(descriptor, bytes, bytes.count) == bytes.count, fsync(descriptor) == 0 else { throw problem() }
     }
 }

@@ -15,6 +15,14 @@ enum Output {
     /// False once standard output has failed, for a full disk or a closed pipe: the answer is not all there.
     static var isComplete: Bool { hasFailed.withLock { !$0 } }
 
+    /// Waits until nobody is left to read what goes to standard output, a pipe.
+    static func untilUnread() async throws {
+        var output = pollfd(fd: STDOUT_FILENO, events: 0, revents: 0)
+        while poll(&output, 1, 0) <= 0 || output.revents & Int16(POLLERR) == 0 {
+            try await Task.sleep(for: .milliseconds(500))
+        }
+    }
+
     static var isTerminal: Bool { isatty(STDOUT_FILENO) == 1 }
 
     static func bytes(_ bytes: [UInt8]) { write(bytes, to: STDOUT_FILENO) }
@@ -49,7 +57,7 @@ struct TextTable {
     }
 
     var text: String {
-        let all = [header] + rows
+        let all = ([header] + rows).map { $0.map(printable) }
         let widths = header.indices.map { column in all.map { $0[column].count }.max() ?? 0 }
         return all.map { row in
             var line = ""
@@ -82,6 +90,23 @@ extension TextTable {
         case .null: "-"
         case .number(let number): decimal(number, places: 3)
         default: value.text ?? ""
+        }
+    }
+}
+
+/// What a terminal would take for a command, and what would end a line, as C escapes it.
+func printable(_ text: String) -> String {
+    // C0, DEL and C1.
+    func isControl(_ scalar: Unicode.Scalar) -> Bool { scalar.properties.generalCategory == .control }
+    guard text.unicodeScalars.contains(where: isControl) else { return text }
+    return text.unicodeScalars.reduce(into: "") { out, scalar in
+        switch scalar {
+        case "\n": out += "\\n"
+        case "\t": out += "\\t"
+        case "\r": out += "\\r"
+        case let scalar where isControl(scalar):
+            out += "\\x" + (scalar.value < 16 ? "0" : "") + String(scalar.value, radix: 16)
+        default: out.unicodeScalars.append(scalar)
         }
     }
 }

@@ -36,12 +36,13 @@ struct Show: AsyncParsableCommand {
         }
         for key in TunnelChange.keys + ["version"] where key != "links" && key != "filters" && key != "route" {
             guard let value = shown[key], value != .null else { continue }
-            Output.line(Self.pad(key) + (value.text ?? ""))
+            Output.line(Self.pad(key) + printable(value.text ?? ""))
         }
         for route in Self.items(shown["route"]) { Output.line(Self.pad("route") + (route.text ?? "")) }
         for link in Self.items(shown["links"]) { Output.line(Self.pad("link") + Self.spec(link)) }
         for filter in Self.items(shown["filters"]) {
-            Output.line(Self.pad("filter") + "\(filter["link"]?.text ?? "")=\(filter["expression"]?.text ?? "")")
+            let text = "\(filter["link"]?.text ?? "")=\(filter["expression"]?.text ?? "")"
+            Output.line(Self.pad("filter") + printable(text))
         }
     }
 
@@ -207,12 +208,10 @@ struct Events: AsyncParsableCommand {
             return
         }
         let lines = EventStreamReader()
-        try await common.client.stream(Target("events", query: ["tunnel": tunnel, "follow": "1", "limit": "100"])) {
-            chunk in
-            for event in try await lines.events(in: chunk) {
-                try line(event)
-                guard Output.isComplete else { throw ExitCode(1) }
-            }
+        try await common.client.streamToOutput(
+            Target("events", query: ["tunnel": tunnel, "follow": "1", "limit": "100"])
+        ) { chunk in
+            for event in try await lines.events(in: chunk) { try line(event) }
         }
         throw Problem(.unreachable, "the daemon has ended the stream")
     }
@@ -222,7 +221,7 @@ struct Events: AsyncParsableCommand {
             try Output.json(event)
             return
         }
-        func text(_ key: String) -> String { event[key]?.text ?? "" }
+        func text(_ key: String) -> String { printable(event[key]?.text ?? "") }
         let place = text("link").isEmpty ? text("tunnel") : "\(text("tunnel")) \(text("link"))"
         let reason = text("reason").isEmpty ? "" : " (\(text("reason")))"
         Output.line("\(text("at")) \(place): \(text("previous")) -> \(text("state"))\(reason)")

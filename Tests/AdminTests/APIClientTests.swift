@@ -10,14 +10,16 @@ import Testing
 @Suite struct APIClientTests {
     /// A daemon that knows all that it needs answers and closes, perhaps before the client has said its last word.
     @Test func anAnswerThatComesBeforeTheRequestsEndIsTheAnswer() async throws {
-        let path = FileManager.default.temporaryDirectory.appendingPathComponent("client-\(UUID())").path
-        let listener = try listen(at: path)
+        let (path, listener) = try listen()
         defer {
             close(listener)
             unlink(path)
         }
         let closed = DispatchSemaphore(value: 0)
         let server = Thread {
+            // First it is asked whether it lives.
+            let first = acceptRequest(listener)
+            write(first, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
             let connection = accept(listener, nil, nil)
             var text = ""
             var bytes = [UInt8](repeating: 0, count: 4096)
@@ -26,9 +28,7 @@ import Testing
                 if count <= 0 { break }
                 text += String(decoding: bytes.prefix(count), as: UTF8.self)
             }
-            let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone".utf8)
-            _ = send(connection, answer, answer.count, Int32(MSG_NOSIGNAL))
-            close(connection)
+            write(connection, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\ndone")
             closed.signal()
         }
         server.start()
@@ -45,7 +45,37 @@ import Testing
         #expect(String(buffer: answer) == "done")
     }
 
-    private func listen(at path: String) throws -> Int32 {
+    /// In each case the daemon is not there for the operator: exit code 4, and never a wait without end.
+    @Test(
+        arguments: [
+            (nil, "has not answered within"), ("", "closed the connection without an answer"),
+            ("HTTP/1.1 200 OK\r\n", "closed the connection"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{", "in the middle of its answer"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "in the middle of its answer"),
+        ] as [(String?, String)])
+    func aDaemonThatDoesNotAnswerIsUnreachable(answer: String?, words: String) async throws {
+        let (path, listener) = try listen()
+        let silent = DispatchSemaphore(value: 0)
+        defer {
+            silent.signal()
+            close(listener)
+            unlink(path)
+        }
+        Thread {
+            let connection = acceptRequest(listener)
+            if let answer { write(connection, answer) } else { silent.wait() }
+        }.start()
+        let client = APIClient(path: path, patience: .milliseconds(answer == nil ? 200 : 60_000))
+        let problem = await #expect(throws: Problem.self) {
+            try await client.send(.POST, Target("tunnels", "acme", "disable"))
+        }
+        #expect(problem?.kind == .unreachable)
+        #expect(problem?.detail.contains(words) == true, "\(problem?.detail ?? "")")
+        if answer == nil { #expect(problem?.detail.contains("is not known") == true) }
+    }
+
+    private func listen() throws -> (path: String, listener: Int32) {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("client-\(UUID())").path
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
@@ -58,6 +88,21 @@ import Testing
             }
         }
         try #require(result == 0 && Glibc.listen(descriptor, 1) == 0)
-        return descriptor
+        return (path, descriptor)
     }
+}
+
+/// A connection by which something has come.
+private func acceptRequest(_ listener: Int32) -> Int32 {
+    let connection = accept(listener, nil, nil)
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    _ = recv(connection, &bytes, bytes.count, 0)
+    return connection
+}
+
+/// And closes.
+private func write(_ connection: Int32, _ answer: String) {
+    let bytes = Array(answer.utf8)
+    _ = send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+    close(connection)
 }

@@ -1,5 +1,6 @@
 import AdminAPI
 import ArgumentParser
+import Foundation
 import Testing
 
 @testable import mlvpn_admin
@@ -36,5 +37,15 @@ import Testing
         #expect(MlvpnAdmin.movingCommonOptions(["--socket", "/x", "frobnicate"]) == ["frobnicate"])
         let error = #expect(throws: (any Error).self) { try MlvpnAdmin.parseAsRoot(["frobnicate"]) }
         #expect(error.map { MlvpnAdmin.message(for: $0) }?.contains("frobnicate") == true)
+    }
+
+    /// A line that someone has typed may lack its end.
+    @Test(arguments: ["", "old", "old\n"]) func aTokenIsALineOfItsOwn(before: String) throws {
+        let path = FileManager.default.temporaryDirectory.appendingPathComponent("tokens-\(UUID())").path
+        defer { try? FileManager.default.removeItem(atPath: path) }
+        try before.write(toFile: path, atomically: false, encoding: .utf8)
+        try NewToken.append("new\n", to: path)
+        let lines = try String(contentsOfFile: path, encoding: .utf8)
+        #expect(lines == (before.isEmpty ? "new\n" : "old\nnew\n"))
     }
 }

@@ -17,6 +17,11 @@ import Testing
         #expect(TextTable(table).text == "day         uptime\n2025-03-01  99.900\n2025-03-02       -")
     }
 
+    @Test func noCellOfATableSpeaksToTheTerminal() {
+        let table = Table(columns: ["a\nb"], rows: [[.string("x\n\u{1b}[2J\t\u{9b}é")]])
+        #expect(TextTable(table).text == "a\\nb\nx\\n\\x1b[2J\\t\\x9bé")
+    }
+
     @Test(arguments: [
         (0.0, 1, "0.0"), (-0.04, 1, "0.0"), (-0.05, 1, "-0.1"), (12.345, 2, "12.35"), (7, 0, "7"), (0.5, 3, "0.500"),
     ])

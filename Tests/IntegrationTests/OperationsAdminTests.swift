@@ -107,6 +107,32 @@ import TunnelTestKit
         }
     }
 
+    /// What is in the way lies in the host, and not in the files.
+    @Test func ofSeveralFilesEveryOneIsImportedOrNone() throws {
+        try TunnelBed.with { bed in
+            let other = try bed.rig.start(
+                [
+                    "python3", "-c",
+                    "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 6001));"
+                        + " print('bound', flush=True); time.sleep(600)",
+                ], in: bed.server)
+            try waitUntil("the port to be taken", within: .seconds(10)) { other.output.contains("bound") }
+            let files = try [6000, 6001].map { port in
+                try bed.rig.file(
+                    "port\(port).conf", "[general]\nmode = server\npassword = x\n[adsl]\nbindport = \(port)\n")
+            }
+            for flags in [["--dry-run"], []] {
+                let answer = try admin(bed, ["import"] + flags + files)
+                #expect(answer.code == .exited(1), "\(answer.text)")
+                #expect(answer.text.contains("port6001.conf: link adsl: bind: port 6001 is in use"), "\(answer.text)")
+            }
+            #expect(try bed.daemon.admin("--json", "list") == "[]\n")
+            other.signal(SIGKILL)
+            _ = try other.waitForExit(within: .seconds(10))
+            #expect(try admin(bed, ["import"] + files).code == .exited(0))
+        }
+    }
+
     @Test func aBackupIsRestoredWhileEverythingRuns() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
@@ -150,6 +176,13 @@ import TunnelTestKit
             try waitUntil("the status to show it", within: .seconds(10)) { status.output.contains(" up ") }
             client.signal(SIGKILL)
             try waitUntil("the link's end", within: .seconds(20)) { events.output.contains("\"previous\":\"up\"") }
+            // Nobody reads: it does not wait for an event to find out.
+            let unread = try bed.rig.start([
+                "sh", "-c", (bed.daemon.adminCommand + ["events", "--follow"]).joined(separator: " ") + " | true",
+            ])
+            _ = try unread.waitForExit(within: .seconds(10))
+            kill(try bed.pid(of: "mlvpn-control"), SIGKILL)
+            #expect(try events.waitForExit(within: .seconds(10)) == .exited(4))
             for line in events.output.split(separator: "\n") {
                 #expect(throws: Never.self, "\(line)") { try json(String(line)) }
             }
