@@ -43,7 +43,7 @@ extension APIRoutes {
     /// What is wrong with the database or with what runs; empty when all is well.
     private func check() async throws -> CheckReport {
         var report = CheckReport(problems: settingsProblems + (try await store.integrityProblems()))
-        let trial = try await directory.reload(names: nil, dryRun: true)
+        let trial = try await directory.reloadPrepared(names: nil, dryRun: true)
         report.problems += trial.rejected.map { "tunnel \($0.name): \($0.problems.joined(separator: "; "))" }
         for snapshot in try await directory.snapshots() {
             let name = snapshot.definition.name

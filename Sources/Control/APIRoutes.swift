@@ -150,7 +150,7 @@ struct APIRoutes: Sendable {
         group.post("reload") { request, context in
             let body = try await request.decode(ReloadRequest.self, whenEmpty: ReloadRequest())
             return try Response.json(
-                try await directory.reload(
+                try await directory.reloadPrepared(
                     names: body.tunnels.map(Set.init), dryRun: body.dryRun ?? false,
                     by: context.change("reload")))
         }

@@ -17,30 +17,38 @@ extension TunnelDirectory {
 
     /// Throws what `new` wants, that `old` did not have, and that something which is no tunnel of ours has.
     func requireFree(_ new: TunnelDefinition, besides old: TunnelDefinition? = nil) throws(StoreError) {
-        guard let wanted = HostClaims(new) else { return }
+        let problems = obstacles(of: new, besides: old, hostUse(for: [new]))
+        if !problems.isEmpty { throw .refused(problems) }
+    }
+
+    /// What of the host is in use, as far as it matters to these.
+    func hostUse(for definitions: [TunnelDefinition]) -> HostUse {
+        let ports = Set(definitions.flatMap { HostClaims($0)?.binds.compactMap(\.port) ?? [] })
+        return HostUse(
+            devices: definitions.isEmpty ? [] : foreignDevices(), sockets: ports.isEmpty ? [] : host.sockets(ports))
+    }
+
+    func obstacles(of new: TunnelDefinition, besides old: TunnelDefinition?, _ use: HostUse) -> [DefinitionError] {
+        guard let wanted = HostClaims(new) else { return [] }
         let held = HostClaims(old)
         var problems: [DefinitionError] = []
-        if wanted.interface != held?.interface, foreignDevices().contains(wanted.interface.text) {
+        if wanted.interface != held?.interface, use.devices.contains(wanted.interface.text) {
             problems.append(
                 DefinitionError(
                     "interface", "\(wanted.interface) is a device of this host already; choose another name"))
         }
-        let links = new.links.filter { $0.bind.port != nil && held?.binds.contains($0.bind) != true }
-        if !links.isEmpty {
-            let sockets = host.sockets(Set(links.compactMap(\.bind.port)))
-            for link in links {
-                let isAlone = !sockets.contains { !$0.address.isIPv6 && $0.port == link.bind.port }
-                guard
-                    let taken = sockets.first(where: { $0.blocks(link.bind, isAlone: isAlone) && !isOurs($0) })
-                else { continue }
-                problems.append(
-                    DefinitionError(
-                        "link \(link.name)",
-                        "bind: port \(taken.port) is in use by another program (\(SocketAddress(taken.address, port: taken.port)));"
-                            + " choose another, or end that program"))
+        for link in new.links where link.bind.port != nil && held?.binds.contains(link.bind) != true {
+            let isAlone = !use.sockets.contains { !$0.address.isIPv6 && $0.port == link.bind.port }
+            guard let taken = use.sockets.first(where: { $0.blocks(link.bind, isAlone: isAlone) && !isOurs($0) }) else {
+                continue
             }
+            problems.append(
+                DefinitionError(
+                    "link \(link.name)",
+                    "bind: port \(taken.port) is in use by another program (\(SocketAddress(taken.address, port: taken.port)));"
+                        + " choose another, or end that program"))
         }
-        if !problems.isEmpty { throw .refused(problems) }
+        return problems
     }
 
     /// The devices that no tunnel of ours has, or had just now.
@@ -57,4 +65,12 @@ extension TunnelDirectory {
         return entries.values.contains { HostClaims($0.definition)?.mayHold(socket) ?? false }
             || released.contains { now <= $0.until && $0.claims.mayHold(socket) }
     }
+}
+
+/// What a host has in use, at one time.
+struct HostUse: Sendable {
+    /// Devices that are none of ours.
+    var devices: Set<String>
+    /// Whoever has them.
+    var sockets: [HostSocket]
 }

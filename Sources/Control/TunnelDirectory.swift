@@ -19,6 +19,7 @@ actor TunnelDirectory {
     let hub: EventHub
     let logger: Logger
     let host: HostResources
+    let filters = FilterPrograms()
     /// Milliseconds since 1970.
     let wall: @Sendable () -> Int64
     let send: @Sendable (ControlRequest, [Descriptor]) -> Void
@@ -36,6 +37,8 @@ actor TunnelDirectory {
     var eventsRead: UInt64 = 0
     /// The number of the latest recorded change that followers have.
     var published: Int64 = 0
+    /// Whether what was defined when this process began has been sent.
+    private var isReady = false
     /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
     var hasSight = true
     /// What tunnels held until a moment ago, and until when it may still be there.
@@ -64,6 +67,7 @@ actor TunnelDirectory {
         known = try store.currentStates()
         published = try store.latestChange()
         let report = try reload(names: nil, dryRun: false)
+        isReady = true
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
         loseSight(of: Set(rejected.map(\.name)))
         send(.ready(kept: kept.sorted()), [])
@@ -82,35 +86,26 @@ actor TunnelDirectory {
 
     /// Compares the database with what was applied, and applies what differs.
     ///
-    /// - Parameter names: nil for all.
-    ///
-    /// - Parameter change: how what was changed in the database by other means is recorded; nil: not at all.
-    /// - Parameter isRestored: a backup was restored: its history has its tunnels' names already.
+    /// - Parameters:
+    ///   - names: nil for all.
+    ///   - change: how what was changed in the database by other means is recorded; nil: not at all.
+    ///   - isRestored: a backup was restored: its history has its tunnels' names already.
     func reload(
         names: Set<String>?, dryRun: Bool, by change: Change? = nil, isRestored: Bool = false
     ) throws(StoreError) -> ReloadReport {
         let loaded = try store.definitions(running: entries.mapValues(\.definition))
-        var report = ReloadReport()
-        var accepted: [(StoredTunnel, CompiledTunnel)] = []
-        var refused = loaded.rejected
-        for tunnel in loaded.tunnels {
-            do throws(StoreError) {
-                accepted.append((tunnel, try CompiledTunnel(compiling: tunnel.definition)))
-            } catch .refused(let problems) {
-                refused.append(RejectedTunnel(id: tunnel.id, name: tunnel.definition.name.text, problems: problems))
-            }
-        }
         func isAsked(_ name: String, _ id: Int64) -> Bool {
             guard let names else { return true }
             return names.contains(name) || entries[id].map { names.contains($0.definition.name.text) } ?? false
         }
         if let names {
-            let there = Set(loaded.tunnels.map(\.definition.name.text) + refused.map(\.name))
+            let there = Set(loaded.tunnels.map(\.definition.name.text) + loaded.rejected.map(\.name))
                 .union(entries.values.map(\.definition.name.text))
             if let missing = names.subtracting(there).min() { throw .noSuchTunnel(missing) }
         }
+        let present = Set(loaded.tunnels.map(\.id) + loaded.rejected.map(\.id))
+        var report = ReloadReport()
         // First what goes away: its interface or port may be wanted by another.
-        let present = Set(loaded.tunnels.map(\.id) + refused.map(\.id))
         for (id, entry) in entries.sorted(by: { $0.key < $1.key })
         where !present.contains(id) && isAsked(entry.definition.name.text, id) {
             report.removed.append(entry.definition.name.text)
@@ -119,29 +114,67 @@ actor TunnelDirectory {
                 if let change { try store.record(change, from: entry.definition, to: nil) }
             }
         }
+        var refused = loaded.rejected.filter { isAsked($0.name, $0.id) }
+        let asked = loaded.tunnels.filter { isAsked($0.definition.name.text, $0.id) }
+        let accepted = try compile(asked, &refused)
         if !dryRun {
             for id in kept.subtracting(present) { end(kept: id) }
-            if !isRestored {
-                try renameHistory(of: accepted.map(\.0).filter { isAsked($0.definition.name.text, $0.id) })
-            }
+            if !isRestored { try renameHistory(of: accepted.map(\.0)) }
         }
-        for (tunnel, compiled) in accepted where isAsked(tunnel.definition.name.text, tunnel.id) {
-            switch entries[tunnel.id] {
+        for (tunnel, compiled) in accepted {
+            let old = entries[tunnel.id]?.definition
+            switch old {
             case nil: report.added.append(tunnel.definition.name.text)
-            case let entry? where entry.definition != tunnel.definition:
-                report.changed.append(tunnel.definition.name.text)
-            default: report.unchanged += 1
+            case tunnel.definition: report.unchanged += 1
+            default: report.changed.append(tunnel.definition.name.text)
             }
             if dryRun { continue }
-            let old = entries[tunnel.id]?.definition
             try apply(tunnel, compiled)
             if let change, old != tunnel.definition { try store.record(change, from: old, to: tunnel.definition) }
         }
-        report.rejected = refused.filter { isAsked($0.name, $0.id) }.map {
-            .init(name: $0.name, problems: $0.problems.map(\.description))
-        }
-        if !dryRun { note(rejected: refused) }
+        report.rejected = refused.map { .init(name: $0.name, problems: $0.problems.map(\.description)) }
+        if !dryRun { note(rejected: refused, present: present) }
         return report
+    }
+
+    /// Compiles what is to be applied; nil for what runs as it is defined.
+    ///
+    /// - Parameter refused: gets those that cannot be run, alone or on this host as it is.
+    private func compile(
+        _ tunnels: [StoredTunnel], _ refused: inout [RejectedTunnel]
+    ) throws(StoreError) -> [(StoredTunnel, CompiledTunnel?)] {
+        // When this process begins, the host has what its tunnels have, and the supervisor knows whose it is.
+        let looksAtHost = isReady
+        let changed = tunnels.filter { entries[$0.id]?.definition != $0.definition }
+        let use = hostUse(for: looksAtHost ? changed.map(\.definition) : [])
+        var accepted: [(StoredTunnel, CompiledTunnel?)] = []
+        for tunnel in tunnels {
+            let old = entries[tunnel.id]?.definition
+            if old == tunnel.definition {
+                accepted.append((tunnel, nil))
+                continue
+            }
+            do throws(StoreError) {
+                let compiled = try filters.compiled(tunnel.definition)
+                let isFree = !looksAtHost || kept.contains(tunnel.id)
+                let obstacles = isFree ? [] : obstacles(of: tunnel.definition, besides: old, use)
+                if !obstacles.isEmpty { throw .refused(obstacles) }
+                accepted.append((tunnel, compiled))
+            } catch .refused(let problems) {
+                refused.append(RejectedTunnel(id: tunnel.id, name: tunnel.definition.name.text, problems: problems))
+            }
+        }
+        return accepted
+    }
+
+    /// Like ``reload(names:dryRun:by:isRestored:)``, with what takes long done where it holds up nobody.
+    func reloadPrepared(names: Set<String>?, dryRun: Bool, by change: Change? = nil) async throws(StoreError)
+        -> ReloadReport
+    {
+        let tunnels = try store.definitions().tunnels.filter { names?.contains($0.definition.name.text) ?? true }
+        await filters.prepare(
+            tunnels.filter { entries[$0.id]?.definition.filters != $0.definition.filters }.map(\.definition))
+        return try reload(names: names, dryRun: dryRun, by: change)
     }
 
     /// Stores a new tunnel and runs it.
@@ -157,14 +190,15 @@ actor TunnelDirectory {
         } catch {
             throw .refused([error])
         }
+        await filters.prepare([definition])
         if dryRun {
             var problems = try store.problems(of: definition)
-            do { _ = try CompiledTunnel(compiling: definition) } catch .refused(let more) { problems += more }
+            do { _ = try filters.compiled(definition) } catch .refused(let more) { problems += more }
             do { try requireFree(definition) } catch .refused(let more) { problems += more }
             if !problems.isEmpty { throw .refused(problems) }
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }
-        let compiled = try CompiledTunnel(compiling: definition)
+        let compiled = try filters.compiled(definition)
         try endIfGone(definition.name, by: change)
         try requireFree(definition)
         let stored = try store.add(definition, by: change)
@@ -186,13 +220,17 @@ actor TunnelDirectory {
         _ edit: (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws(StoreError) -> StoredTunnel {
         let interfaces = try store.interfaces().union(foreignDevices())
+        // No lock is held while a filter is compiled.
+        if var ahead = try? store.tunnel(named: name).definition, (try? edit(&ahead, interfaces)) != nil {
+            await filters.prepare([ahead])
+        }
         var compiled: CompiledTunnel?
         var renames = Renames()
         let stored = try recorder.renaming { () throws(StoreError) in
             let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
                 let old = definition
                 try edit(&definition, interfaces)
-                compiled = try CompiledTunnel(compiling: definition)
+                compiled = try filters.compiled(definition)
                 try requireFree(definition, besides: old)
                 if definition.name != old.name { renames = Renames([(old.name.text, definition.name.text)]) }
             }
@@ -308,7 +346,8 @@ actor TunnelDirectory {
         renames.apply(to: &known)
     }
 
-    private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel) throws(StoreError) {
+    /// - Parameter compiled: nil when it runs as it is defined.
+    private func apply(_ stored: StoredTunnel, _ compiled: CompiledTunnel?) throws(StoreError) {
         var stored = stored
         let old = entries[stored.id]
         if let old, old.definition != stored.definition, stored.version <= old.stored.version {
@@ -316,14 +355,13 @@ actor TunnelDirectory {
             stored.version = try store.raiseVersion(of: stored.id, above: old.stored.version)
         }
         var entry = old ?? TunnelEntry(stored: stored)
-        let isSame = old?.definition == stored.definition
         kept.remove(stored.id)
         entry.stored = stored
         if old != nil { entry.reloadedAt = wall() }
         entry.rejected = []
         entry.forgetFormerLinks()
         entries[stored.id] = entry
-        if isSame {
+        guard let compiled, old?.definition != stored.definition else {
             // Edits that took each other back leave nothing for the supervisor to take up.
             if let old, old.acknowledged >= old.generation { entries[stored.id]?.acknowledged = entry.generation }
             return
@@ -365,8 +403,12 @@ actor TunnelDirectory {
         wakeWaiters { waiting, _ in waiting == id }
     }
 
-    private func note(rejected all: [RejectedTunnel]) {
-        rejected = all.filter { entries[$0.id] == nil }
+    /// - Parameters:
+    ///   - all: those that were asked for; of the others in the database, `present`, what was known still is.
+    private func note(rejected all: [RejectedTunnel], present: Set<Int64>) {
+        let told = Set(all.map(\.id))
+        rejected = (all + rejected.filter { !told.contains($0.id) && present.contains($0.id) })
+            .filter { entries[$0.id] == nil }
         for tunnel in all {
             entries[tunnel.id]?.rejected = tunnel.problems
             logger.error(

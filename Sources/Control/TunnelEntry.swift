@@ -66,21 +66,3 @@ struct TunnelSnapshot: Sendable {
         definition.enabled ? link?.linkState ?? .down : .down
     }
 }
-
-extension CompiledTunnel {
-    /// With its filters compiled, or everything that is wrong with them; small enough for the processes' messages.
-    init(compiling definition: TunnelDefinition) throws(StoreError) {
-        var programs: [[BPFInstruction]] = []
-        var problems: [DefinitionError] = []
-        for filter in definition.filters {
-            do throws(DefinitionError) {
-                programs.append(try compileFilter(filter.expression, definition.device))
-            } catch {
-                problems.append(error)
-            }
-        }
-        if !problems.isEmpty { throw .refused(problems) }
-        self.init(definition: definition, filterPrograms: programs)
-        if let sizeProblem { throw .refused([sizeProblem]) }
-    }
-}

@@ -57,14 +57,14 @@ final class Fixture: Sendable {
 
     /// The directory of a control process that comes after this one.
     func successor(
-        _ recorder: Recorder? = nil, send: @escaping @Sendable (ControlRequest) -> Void
+        _ recorder: Recorder? = nil, host: HostResources = .unused, send: @escaping @Sendable (ControlRequest) -> Void
     ) -> TunnelDirectory {
         let logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
         return TunnelDirectory(
             store: store, state: StateReader(state: state),
             recorder: recorder
                 ?? Recorder(store: store, instance: "test", retention: Retention(), logger: logger),
-            hub: EventHub(), logger: logger, host: .unused, send: { request, _ in send(request) })
+            hub: EventHub(), logger: logger, host: host, send: { request, _ in send(request) })
     }
 
     /// What the supervisor was told, in order.

@@ -77,12 +77,56 @@ import TunnelModel
         }
         #expect(control.requests.count == count)
         #expect(try control.store.tunnel(named: "acme") == before)
-        // Not looked at before it is to run, nor when a file is only tried.
+        // A trial says what would come of it; what is not to run is in nobody's way.
         let trial = #"{"name": "ix", "password": "p", "interface": "lo"}"#
-        #expect(try await control.send(.post, "/v1/tunnels?dry_run=1", trial).status == 200)
+        #expect(try await control.send(.post, "/v1/tunnels?dry_run=1", trial).status == 422)
         let disabled = #"{"name": "ix", "password": "p", "interface": "lo", "disabled": true}"#
         #expect(try await control.send(.post, "/v1/tunnels", disabled).status == 201)
         #expect(try await control.send(.post, "/v1/tunnels/ix/enable").status == 422)
+    }
+
+    @Test func rowsThatWantWhatOthersHaveAreRefusedAndWhatRunsGoesOn() async throws {
+        let control = try await Fixture(host: ChangingHost().resources)
+        try await control.addTunnel("acme", port: 5080)
+        try await control.addTunnel("other", port: 6080)
+        try sqlite(
+            control.store.path,
+            """
+            UPDATE tunnels SET interface = 'lo' WHERE name = 'acme'; UPDATE tunnels SET timeout = 9 WHERE name = 'other';
+            UPDATE links SET bind_port = 7050 WHERE tunnel_id = 2 AND name = 'lte';
+            INSERT INTO tunnels (name, interface) VALUES ('new', 'eth0');
+            INSERT INTO secrets VALUES (last_insert_rowid(), x'70');
+            """)
+        let count = control.requests.count
+        for body in [#"{"dry_run": true}"#, ""] {
+            let answer = try await control.send(.post, "/v1/reload", body)
+            let report = try JSON.decode(ReloadReport.self, from: answer.body)
+            #expect(report.rejected.map(\.name).sorted() == ["acme", "new", "other"], "\(answer.text)")
+            #expect(report.changed.isEmpty && report.added.isEmpty)
+            let words = report.rejected.flatMap(\.problems).joined(separator: "; ")
+            #expect(words.contains("lo is a device of this host") && words.contains("port 7050 is in use"), "\(words)")
+        }
+        #expect(control.requests.count == count)
+        #expect(try await control.send(.get, "/v1/status?tunnel=acme").text.contains("lo is a device of this host"))
+    }
+
+    /// A tunnel that the supervisor has kept, whose rows are right again, meets its own device.
+    @Test func aTunnelThatWasKeptIsNotInItsOwnWay() async throws {
+        let host = ChangingHost()
+        let control = try await Fixture(host: host.resources)
+        try await control.addTunnel("acme", port: 5080)
+        host.devices.withLock { _ = $0.insert("mlacme") }
+        try sqlite(control.store.path, "UPDATE tunnels SET ip4 = '10.0.0.300/24'")
+        let sent = Mutex(0)
+        let next = control.successor(host: host.resources) { request in
+            if case .apply = request { sent.withLock { $0 += 1 } }
+        }
+        try await next.start(eventsRead: 0)
+        #expect(sent.withLock { $0 } == 0)
+        try sqlite(control.store.path, "UPDATE tunnels SET ip4 = NULL")
+        let report = try await next.reload(names: nil, dryRun: false, by: Change(uid: nil, action: "reload"))
+        #expect(report.added == ["acme"] && report.rejected.isEmpty, "\(report)")
+        #expect(sent.withLock { $0 } == 1)
     }
 
     @Test func whatIsOrWasOurOwnIsNoObstacle() async throws {
