@@ -25,7 +25,8 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
     public enum Kind: String, CaseIterable, Sendable {
         case malformed, unauthorized, forbidden, notFound = "not-found", noSuchTunnel = "no-such-tunnel", noSuchLink =
             "no-such-link"
-        case refused, conflict, tooLarge = "too-large", unavailable, failed, usage, unreachable
+        case wrongMethod = "wrong-method", refused, conflict, tooLarge = "too-large", unavailable, failed, usage,
+            unreachable
 
         public var uri: String { "urn:mlvpn:problem:\(rawValue)" }
 
@@ -37,6 +38,7 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
             case .notFound: "There is no such resource"
             case .noSuchTunnel: "There is no such tunnel"
             case .noSuchLink: "There is no such link"
+            case .wrongMethod: "The method is not one of this resource"
             case .refused: "Refused"
             case .conflict: "Conflict with a concurrent change"
             case .tooLarge: "The request is too large"
@@ -54,6 +56,7 @@ public struct Problem: Error, Codable, Equatable, Sendable, CustomStringConverti
             case .unauthorized: 401
             case .forbidden: 403
             case .notFound, .noSuchTunnel, .noSuchLink: 404
+            case .wrongMethod: 405
             case .refused: 422
             case .conflict: 409
             case .tooLarge: 413

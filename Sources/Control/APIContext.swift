@@ -27,8 +27,22 @@ struct APIContext: RequestContext {
         via = source.via
     }
 
-    /// A name in the path; what a client has escaped is meant as it was.
-    func name(_ key: String) throws -> String {
+    /// The tunnel that the path names.
+    func tunnel() throws -> String {
+        let name = try part("name")
+        guard name.isASCII else { throw StoreError.noSuchTunnel(name) }
+        return name
+    }
+
+    /// The link that the path names.
+    func link() throws -> String {
+        let name = try part("link")
+        guard name.isASCII else { throw StoreError.noSuchLink(tunnel: try tunnel(), link: name) }
+        return name
+    }
+
+    /// What a client has escaped is meant as it was.
+    private func part(_ key: String) throws -> String {
         let text = try parameters.require(key)
         return text.removingPercentEncoding ?? text
     }
@@ -37,6 +51,11 @@ struct APIContext: RequestContext {
     func change(_ action: String, detail: String = "") -> Change {
         Change(uid: uid, via: via, action: action, detail: detail)
     }
+}
+
+extension String {
+    /// Names are. Swift compares strings as Unicode does, to which the Kelvin sign is a K: others are no name.
+    var isASCII: Bool { utf8.allSatisfy { $0 < 0x80 } }
 }
 
 extension Problem {
@@ -144,6 +163,20 @@ extension Request {
         uri.queryParameters[Substring(name)].map(String.init).flatMap { $0.isEmpty ? nil : $0 }
     }
 
+    /// The tunnel that the query names.
+    func tunnel() throws -> String? {
+        let name = parameter("tunnel")
+        if let name, !name.isASCII { throw StoreError.noSuchTunnel(name) }
+        return name
+    }
+
+    /// The link that the query names.
+    func link() throws -> String? {
+        let name = parameter("link")
+        if let name, !name.isASCII { throw StoreError.noSuchLink(tunnel: try tunnel() ?? "", link: name) }
+        return name
+    }
+
     func flag(_ name: String) throws -> Bool {
         switch parameter(name) {
         case nil, "0", "false", "no": return false
@@ -177,9 +210,9 @@ extension Request {
         return (page, page.count < rest.count ? page.last.map(name) : nil)
     }
 
-    /// The version in If-Match, which alone may be changed.
+    /// The version in If-Match, which alone may be changed; nil: any (RFC 9110, section 13.1.1).
     func expectedVersion() throws -> Int64? {
-        guard let text = headers[.ifMatch] else { return nil }
+        guard let text = headers[.ifMatch], text != "*" else { return nil }
         guard let version = Int64(text.trimmingCharacters(in: CharacterSet(charactersIn: "\""))) else {
             throw Problem(.malformed, "If-Match: \(quoted(text)) is no version")
         }

@@ -8,13 +8,13 @@ import TunnelModel
 extension APIRoutes {
     func addDiagnosis(to group: RouterGroup<APIContext>) {
         group.get("tunnels/:name/capture") { request, context in
+            let link = try request.link()
             let limits = CaptureLimits(
                 packets: try number(request, "packets", 1...1_000_000, default: 10_000),
                 snapLength: try number(request, "snap_length", 1...CaptureLimits.maximumSnapLength, default: 65535),
                 seconds: try number(request, "seconds", 1...3600, default: 60))
             let capture = try await directory.capture(
-                try context.name("name"), link: request.parameter("link"), limits: limits,
-                by: context.change("capture", detail: request.parameter("link") ?? ""))
+                try context.tunnel(), link: link, limits: limits, by: context.change("capture", detail: link ?? ""))
             return Response(
                 status: .ok, headers: [.contentType: "application/vnd.tcpdump.pcap", .cacheControl: "no-store"],
                 body: .init { writer in
@@ -25,7 +25,7 @@ extension APIRoutes {
         group.put("tunnels/:name/debug") { request, context in
             let body = try await request.decode(DebugTokenList.self)
             try await directory.debug(
-                try context.name("name"), tokens: body.tokens,
+                try context.tunnel(), tokens: body.tokens,
                 by: context.change("debug", detail: body.tokens.isEmpty ? "off" : body.tokens.joined(separator: " ")))
             return try Response.json(body)
         }

@@ -24,7 +24,7 @@ extension APIRoutes {
             return try Response.json(Table(table))
         }
         group.get("events") { request, _ in
-            let tunnel = request.parameter("tunnel")
+            let tunnel = try request.tunnel()
             try store.requireKnown(tunnel: tunnel, link: nil)
             guard try request.flag("follow") else {
                 return try Response.json(
@@ -89,7 +89,7 @@ extension APIRoutes {
         let (since, until) = (try time("since"), try time("until"))
         if let since, let until, since > until { throw Problem(.malformed, "since is later than until") }
         return HistoryRange(
-            tunnel: request.parameter("tunnel"), link: request.parameter("link"), since: since, until: until)
+            tunnel: try request.tunnel(), link: try request.link(), since: since, until: until)
     }
 }
 

@@ -43,6 +43,11 @@ extension APIRoutes {
     /// What is wrong with the database or with what runs; empty when all is well.
     private func check() async throws -> CheckReport {
         var report = CheckReport(problems: settingsProblems + (try await store.integrityProblems()))
+        do { try await BlockingWork.run { try store.requireWritable() } } catch {
+            let problem = Problem(error).detail
+            if !report.problems.contains(problem) { report.problems.append(problem) }
+        }
+        if let failure = await recorder.failure { report.problems.append("history is not written now: \(failure)") }
         let trial = try await directory.reloadPrepared(names: nil, dryRun: true)
         report.problems += trial.rejected.map { "tunnel \($0.name): \($0.problems.joined(separator: "; "))" }
         for snapshot in try await directory.snapshots() {

@@ -26,7 +26,7 @@ struct APIRoutes: Sendable {
     func responder() -> any HTTPResponder<APIContext> { router().buildResponder() }
 
     func router() -> Router<APIContext> {
-        let router = Router(context: APIContext.self)
+        let router = Router(context: APIContext.self, options: .autoGenerateHeadEndpoints)
         router.add(middleware: Problems(logger: logger))
         let v1 = router.group("v1")
         addTunnels(to: v1)
@@ -52,7 +52,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored), status: isTrial ? .ok : .created)
         }
         group.get("tunnels/:name") { request, context in
-            let name = try context.name("name")
+            let name = try context.tunnel()
             return try Response.json(document(try store.tunnel(named: name), secrets: try request.flag("secrets")))
         }
         group.patch("tunnels/:name") { request, context in
@@ -63,7 +63,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored))
         }
         group.delete("tunnels/:name") { request, context in
-            let name = try context.name("name")
+            let name = try context.tunnel()
             try await directory.remove(
                 name, expectedVersion: try request.expectedVersion(),
                 by: context.change("remove-tunnel"))
@@ -89,7 +89,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored), status: .created)
         }
         group.patch("tunnels/:name/links/:link") { request, context in
-            let link = try context.name("link")
+            let link = try context.link()
             var body = try await request.decode(JSONValue.self)
             if case .object(var members) = body {
                 members["name"] = members["name"] ?? .string(link)
@@ -110,7 +110,7 @@ struct APIRoutes: Sendable {
             return try Response.json(document(stored))
         }
         group.delete("tunnels/:name/links/:link") { request, context in
-            let link = try context.name("link")
+            let link = try context.link()
             let stored = try await edit(request, context, "remove-link", detail: link) { definition, _ in
                 let index = try Self.index(of: link, in: definition)
                 if let filter = definition.filters.first(where: { $0.links.contains { $0.text == link } }) {
@@ -133,7 +133,7 @@ struct APIRoutes: Sendable {
 
     private func addStatus(to group: RouterGroup<APIContext>) {
         group.get("status") { request, _ in
-            let snapshots = try await directory.snapshots(of: request.parameter("tunnel"))
+            let snapshots = try await directory.snapshots(of: try request.tunnel())
             let page = try request.page(of: snapshots) { $0.definition.name.text }
             return try Response.json(page.items.map(TunnelStatus.init)).linkingNext(page.next, after: request)
         }
@@ -149,6 +149,7 @@ struct APIRoutes: Sendable {
         }
         group.post("reload") { request, context in
             let body = try await request.decode(ReloadRequest.self, whenEmpty: ReloadRequest())
+            if let other = body.tunnels?.first(where: { !$0.isASCII }) { throw StoreError.noSuchTunnel(other) }
             return try Response.json(
                 try await directory.reloadPrepared(
                     names: body.tunnels.map(Set.init), dryRun: body.dryRun ?? false,
@@ -170,7 +171,7 @@ struct APIRoutes: Sendable {
         _ edit: @Sendable (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws -> StoredTunnel {
         try await directory.change(
-            try context.name("name"), expectedVersion: try request.expectedVersion(),
+            try context.tunnel(), expectedVersion: try request.expectedVersion(),
             by: context.change(action, detail: detail), edit)
     }
 
@@ -193,6 +194,16 @@ private struct Problems: RouterMiddleware {
     func handle(
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
     ) async throws -> Response {
-        do { return try await next(request, context) } catch { return problemResponse(for: error, logger) }
+        do { return try await next(request, context) } catch let error as HTTPError where error.status == .notFound {
+            let methods = OpenAPI.methods(of: request.uri.path)
+            if methods.isEmpty { return problemResponse(for: error, logger) }
+            let allowed = methods.joined(separator: ", ")
+            var response = problemResponse(
+                Problem(.wrongMethod, "\(request.uri.path) has no \(request.method.rawValue), but \(allowed)"))
+            response.headers[.allow] = allowed
+            return response
+        } catch {
+            return problemResponse(for: error, logger)
+        }
     }
 }

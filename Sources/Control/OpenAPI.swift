@@ -42,6 +42,16 @@ enum OpenAPI {
         return paths.mapValues(JSONValue.object)
     }
 
+    /// What a path answers to, in the order of the description; empty for one that there is not.
+    static func methods(of path: String) -> [String] {
+        let parts = path.split(separator: "/")
+        let there = operations.filter { operation in
+            let pattern = operation.path.split(separator: "/")
+            return pattern.count == parts.count && zip(pattern, parts).allSatisfy { $0.hasPrefix("{") || $0 == $1 }
+        }.map { $0.method.uppercased() }
+        return there.contains("GET") ? there + ["HEAD"] : there
+    }
+
     /// One method of one path.
     struct Operation: Sendable {
         var method: String

@@ -14,7 +14,8 @@ actor Recorder {
     private let pending = Mutex(Pending())
     /// Held while a batch is written, and while tunnels are renamed: a batch is of one time's names.
     private let writing = Mutex(())
-    private var isFailing = false
+    /// Why history cannot be written now; nil: it can.
+    private(set) var failure: String?
     private var isDoubtTold = false
     private var clockCheck = ClockCheck()
     private let instance: String
@@ -95,14 +96,14 @@ actor Recorder {
         do throws(StoreError) {
             let hasLostSight = try writer.record(
                 batch.events, eventsRead: batch.eventsRead, alive: alive, now: now)
-            if isFailing { logger.notice("history is being written again") }
-            isFailing = false
+            if failure != nil { logger.notice("history is being written again") }
+            failure = nil
             tellOfClock()
             return hasLostSight
         } catch {
             pending.withLock { $0.events = batch.events + $0.events }
-            if !isFailing { logger.error("history cannot be written, and is kept until it can: \(error)") }
-            isFailing = true
+            if failure == nil { logger.error("history cannot be written, and is kept until it can: \(error)") }
+            failure = error.description
             return false
         }
     }

@@ -25,24 +25,43 @@ extension Store {
     /// Puts the content of `file`, a backup, in place of everything. Nothing is changed unless the file is sound.
     public func restore(from file: String) throws(StoreError) {
         try requireInPlace()
+        let source: DatabaseQueue
+        do { source = try Self.soundBackup(file) } catch { throw StoreError(error, path: file) }
+        defer { try? source.close() }
         do {
-            let source = try DatabaseQueue(path: file)
-            defer { try? source.close() }
-            let findings = try source.read { try String.fetchAll($0, sql: "PRAGMA integrity_check(5)") }
-            guard findings == ["ok"] else {
-                throw StoreError.corrupt(path: file, detail: findings.joined(separator: "; "))
-            }
-            let migrator = Schema.migrator
-            if try source.read(migrator.hasBeenSuperseded) { throw StoreError.newerSchema(path: file) }
-            guard try source.read({ try $0.tableExists("tunnels") && $0.tableExists("series") }) else {
-                throw StoreError.refused([.init("restore", "the file is a database, but no backup of a concentrator")])
-            }
-            try migrator.migrate(source)
-            try source.write(Schema.installViews)
             try source.backup(to: pool)
             pool.invalidateReadOnlyConnections()
         } catch {
-            throw StoreError(error, path: file)
+            throw StoreError(error, path: path)
+        }
+    }
+
+    /// Opens a backup, and brings its schema up to date.
+    private static func soundBackup(_ file: String) throws -> DatabaseQueue {
+        let source = try DatabaseQueue(path: file)
+        let findings = try source.read { try String.fetchAll($0, sql: "PRAGMA integrity_check(5)") }
+        guard findings == ["ok"] else {
+            throw StoreError.corrupt(path: file, detail: findings.joined(separator: "; "))
+        }
+        let isOurs = try source.read { db in
+            try ["tunnels", "series", "grdb_migrations"].allSatisfy { try db.tableExists($0) }
+        }
+        guard isOurs else {
+            throw StoreError.refused([.init("restore", "the file is a database, but no backup of a concentrator")])
+        }
+        let migrator = Schema.migrator
+        if try source.read(migrator.hasBeenSuperseded) { throw StoreError.newerSchema(path: file) }
+        try migrator.migrate(source)
+        try source.write(Schema.installViews)
+        return source
+    }
+
+    /// Writes a little: what keeps everything from being written shows only when it is tried.
+    public func requireWritable() throws(StoreError) {
+        try write { db in
+            try db.execute(
+                sql: "INSERT OR REPLACE INTO settings (name, value) VALUES ('checked_at', ?)",
+                arguments: ["\(wallClockMilliseconds())"])
         }
     }
 

@@ -142,7 +142,9 @@ extension Store {
         let id = try Int64.fetchOne(db, sql: "SELECT id FROM tunnels WHERE name = ?", arguments: [name])
         guard let id else { throw StoreError.noSuchTunnel(name) }
         let loaded = try DefinitionRows(db, id: id).load(missingPassword: missingPassword)
-        if let rejected = loaded.rejected.first { throw StoreError.refused(rejected.problems) }
+        if let rejected = loaded.rejected.first {
+            throw StoreError.refused(rejected.problems.map { $0.within("the database (to be corrected with SQL)") })
+        }
         guard let tunnel = loaded.tunnels.first else { throw StoreError.noSuchTunnel(name) }
         if let expectedVersion, expectedVersion != tunnel.version {
             throw StoreError.conflict(tunnel: name, expected: expectedVersion, found: tunnel.version)

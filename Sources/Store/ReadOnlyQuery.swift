@@ -46,7 +46,7 @@ extension Store {
         let prepared = sql.withCString { text in
             var tail: UnsafePointer<CChar>?
             let result = sqlite3_prepare_v2(handle, text, -1, &statement, &tail)
-            if let tail { hasMore = !String(cString: tail).allSatisfy { $0.isWhitespace || $0 == ";" } }
+            if result == SQLITE_OK, let tail { hasMore = Self.hasStatement(tail, handle) }
             return result
         }
         defer { sqlite3_finalize(statement) }
@@ -76,6 +76,20 @@ extension Store {
             case let code: throw failure(code, handle, seconds)
             }
         }
+    }
+
+    /// Whether there is more than space, semicolons and comments.
+    private static func hasStatement(_ text: UnsafePointer<CChar>, _ handle: OpaquePointer) -> Bool {
+        var text = text
+        while text.pointee != 0 {
+            var statement: OpaquePointer?
+            var tail: UnsafePointer<CChar>?
+            let result = sqlite3_prepare_v2(handle, text, -1, &statement, &tail)
+            sqlite3_finalize(statement)
+            guard result == SQLITE_OK, statement == nil, let tail, tail > text else { return true }
+            text = tail
+        }
+        return false
     }
 
     private func failure(_ code: Int32, _ handle: OpaquePointer, _ seconds: Int) -> StoreError {

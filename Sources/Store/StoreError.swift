@@ -67,7 +67,8 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
         case .SQLITE_CANTOPEN, .SQLITE_PERM, .SQLITE_IOERR:
             self = .inaccessible(path: path, detail: "cannot be opened (\(text)); check its owner, mode and disk")
         case .SQLITE_CONSTRAINT: self = .refused([Self.constraint(text)])
-        default: self = .failed("\(path): \(error)")
+        // Without the statement, which may be a whole migration.
+        default: self = .failed("\(path): \(text) (SQLite's error \(error.extendedResultCode.rawValue))")
         }
     }
 

@@ -51,6 +51,50 @@ import TunnelModel
         #expect(try await control.send(.get, "/v1/tunnels/acme").json["timeout"] == .integer(9))
     }
 
+    @Test func anyVersionMayBeMatched() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let answer = try await control.send(.patch, "/v1/tunnels/acme", #"{"timeout": 9}"#, headers: [.ifMatch: "*"])
+        #expect(answer.status == 200, "\(answer.text)")
+    }
+
+    /// Swift takes the Kelvin sign for a K, as Unicode does.
+    @Test(arguments: [
+        (HTTPRequest.Method.get, "/v1/tunnels/%E2%84%AA", ""), (.delete, "/v1/tunnels/%E2%84%AA", ""),
+        (.get, "/v1/status?tunnel=%E2%84%AA", ""), (.get, "/v1/history?tunnel=%E2%84%AA", ""),
+        (.get, "/v1/history?tunnel=K&link=%E2%84%AA", ""), (.get, "/v1/events?tunnel=%E2%84%AA", ""),
+        (.patch, "/v1/tunnels/K/links/%E2%84%AA", #"{"timeout": 9}"#), (.delete, "/v1/tunnels/K/links/%E2%84%AA", ""),
+        (.get, "/v1/tunnels/%E2%84%AA/capture", ""), (.get, "/v1/tunnels/K/capture?link=%E2%84%AA", ""),
+        (.put, "/v1/tunnels/%E2%84%AA/debug", #"{"tokens": ["rtt"]}"#), (.post, "/v1/tunnels/%E2%84%AA/disable", ""),
+        (.post, "/v1/reload", #"{"tunnels": ["\#u{212A}"]}"#),
+    ])
+    func whatLooksLikeANameIsAnother(method: HTTPRequest.Method, path: String, body: String) async throws {
+        let control = try await Fixture()
+        let added = try await control.send(
+            .post, "/v1/tunnels", #"{"name": "K", "password": "p", "links": ["K,bind=:5080", "L,bind=:5081"]}"#)
+        #expect(added.status == 201)
+        let before = try control.store.tunnel(named: "K")
+        let answer = try await control.send(method, path, body)
+        #expect(answer.status == 404, "\(answer.text)")
+        #expect(try control.store.tunnel(named: "K") == before)
+    }
+
+    @Test func aPathSaysWhatItAnswersTo() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        for (method, path, allowed) in [
+            (HTTPRequest.Method.delete, "/v1/tunnels", "GET, POST, HEAD"), (.post, "/v1/status", "GET, HEAD"),
+            (.put, "/v1/tunnels/acme", "GET, PATCH, DELETE, HEAD"), (.get, "/v1/reload", "POST"),
+        ] {
+            let answer = try await control.send(method, path)
+            #expect(answer.status == 405 && answer.headers[.allow] == allowed, "\(path): \(answer.headers)")
+            #expect(answer.problem?.kind == .wrongMethod)
+        }
+        #expect(try await control.send(.get, "/v1/nothing").status == 404)
+        let head = try await control.send(.head, "/v1/healthz")
+        #expect(head.status == 200 && head.body.isEmpty)
+    }
+
     @Test func concurrentChangesOfDifferentFieldsAllHold() async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)

@@ -7,7 +7,13 @@ import TunnelTestKit
     private func admin(_ bed: TunnelBed, _ arguments: [String]) throws -> (
         code: RunningProcess.ExitStatus, text: String
     ) {
-        let process = try bed.rig.start(bed.daemon.adminCommand + arguments)
+        try admin(bed, bed.daemon, arguments)
+    }
+
+    private func admin(_ bed: TunnelBed, _ daemon: Daemon, _ arguments: [String]) throws -> (
+        code: RunningProcess.ExitStatus, text: String
+    ) {
+        let process = try bed.rig.start(daemon.adminCommand + arguments)
         return (try process.waitForExit(within: .seconds(30)), process.output)
     }
 
@@ -30,6 +36,8 @@ import TunnelTestKit
             let refused = try admin(bed, ["set-tunnel", "acme", "--timeout", "9"])
             #expect(refused.code == .exited(5), "\(refused.text)")
             #expect(refused.text.contains("locked by another process"), "\(refused.text)")
+            let check = try admin(bed, ["check"])
+            #expect(check.code == .exited(1) && check.text.contains("locked by another process"), "\(check.text)")
             // What needs no writing is answered meanwhile.
             #expect(try admin(bed, ["status", "acme"]).code == .exited(0))
             lock.signal(SIGTERM)
@@ -85,6 +93,8 @@ import TunnelTestKit
             #expect(refused?.code == .exited(1))
             #expect(refused?.text.contains("no space left") == true, "\(refused?.text ?? "never full")")
             try bed.waitForPing("10.78.0.1", from: customer)
+            let check = try admin(bed, daemon, ["check"])
+            #expect(check.code == .exited(1) && check.text.contains("no space left"), "\(check.text)")
             try inside("rm \(copy)/ballast")
             try daemon.admin("set-tunnel", "acme", "--timeout", "9")
             try daemon.admin("check")

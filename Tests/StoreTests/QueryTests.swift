@@ -1,4 +1,5 @@
 import Foundation
+import GRDB
 import Testing
 
 @testable import Store
@@ -29,7 +30,8 @@ import Testing
     @Test(arguments: [
         "DELETE FROM tunnels", "UPDATE tunnels SET mtu = 1000", "DROP TABLE tunnels", "PRAGMA query_only = 0",
         "ATTACH '/tmp/x' AS x", "CREATE TEMP TABLE x (y)", "INSERT INTO audit DEFAULT VALUES", "VACUUM", "BEGIN",
-        "SELECT load_extension('x')", "SELECT 1; DELETE FROM tunnels", "", "  -- nothing", "SELEKT 1", "SELECT 1\0",
+        "SELECT load_extension('x')", "SELECT 1; DELETE FROM tunnels", "SELECT 1; -- x\nSELECT 2",
+        "SELECT 1; SELEKT 2", "", "  -- nothing", "SELEKT 1", "SELECT 1\0",
         "VACUUM INTO '/tmp/x'",
     ]) func nothingButOneSelectIsRun(statement: String) throws {
         let error = try #require(failure { _ = try store.query(statement) })
@@ -38,6 +40,11 @@ import Testing
             return
         }
         #expect(try store.definitions().tunnels.count == 1)
+    }
+
+    @Test(arguments: ["SELECT 1; -- hello", "SELECT 1;; /* and\nso on */ ;\n", "-- Which?\nSELECT 1"])
+    func commentsAreNoStatements(statement: String) throws {
+        #expect(try store.query(statement).rows == [[.integer(1)]])
     }
 
     @Test func aQueryWithoutEndIsEnded() throws {
@@ -102,6 +109,35 @@ import Testing
         copy.close()
         #expect(failure { try store.restore(from: newer) } == .newerSchema(path: newer))
         #expect(try store.definitions() == before)
+    }
+
+    /// Not even when its tables have the same names; and what is wrong is said without the statements of a migration.
+    @Test func anotherProgramsDatabaseIsRefused() throws {
+        let file = scratch.path + "/other"
+        let other = try DatabaseQueue(path: file)
+        try other.write { db in
+            try db.execute(sql: "CREATE TABLE tunnels (x); CREATE TABLE series (x)")
+        }
+        try other.close()
+        let before = try store.definitions()
+        let error = try #require(failure { try store.restore(from: file) })
+        #expect("\(error)".contains("no backup of a concentrator"), "\(error)")
+        #expect(try store.definitions() == before)
+    }
+
+    @Test func aLockIsThatOfTheDatabaseAndNotOfTheBackup() throws {
+        let hasty = try Store(path: scratch.path + "/hasty.db", busyTimeout: 0.1)
+        let file = scratch.path + "/backup.db"
+        try hasty.backup(to: file)
+        let other = try DatabaseQueue(path: hasty.path)
+        try other.inDatabase { db in
+            try db.execute(sql: "BEGIN IMMEDIATE")
+            #expect(failure { try hasty.restore(from: file) } == .locked(path: hasty.path))
+            #expect(failure { try hasty.requireWritable() } == .locked(path: hasty.path))
+            try db.execute(sql: "ROLLBACK")
+        }
+        try hasty.restore(from: file)
+        try hasty.requireWritable()
     }
 
     @Test func aBackupNeverReplacesAFile() throws {
