@@ -309,7 +309,7 @@ actor TunnelDirectory {
         let chosen = entries.values.filter { name == nil || $0.definition.name.text == name }
         if let name, chosen.isEmpty {
             guard let rows = rejected.first(where: { $0.name == name }) else { throw .noSuchTunnel(name) }
-            throw .refused(rows.problems.map { $0.within("the database (to be corrected with SQL)") })
+            throw .refused(rows.problems.map { $0.within("the database") })
         }
         return chosen.sorted { $0.definition.name < $1.definition.name }.map { TunnelSnapshot($0, state) }
     }

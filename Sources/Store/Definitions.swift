@@ -143,7 +143,7 @@ extension Store {
         guard let id else { throw StoreError.noSuchTunnel(name) }
         let loaded = try DefinitionRows(db, id: id).load(missingPassword: missingPassword)
         if let rejected = loaded.rejected.first {
-            throw StoreError.refused(rejected.problems.map { $0.within("the database (to be corrected with SQL)") })
+            throw StoreError.refused(rejected.problems.map { $0.within("the database") })
         }
         guard let tunnel = loaded.tunnels.first else { throw StoreError.noSuchTunnel(name) }
         if let expectedVersion, expectedVersion != tunnel.version {

@@ -13,6 +13,8 @@ enum Schema {
         migrator.registerMigration("0005-deletion", embedded: PackageResources._005_deletion_sql)
         migrator.registerMigration("0006-thinning", embedded: PackageResources._006_thinning_sql)
         migrator.registerMigration("0007-filters", embedded: PackageResources._007_filters_sql)
+        migrator.registerMigration(
+            "0008-names-and-versions", embedded: PackageResources._008_names_and_versions_sql)
         return migrator
     }
 

@@ -12,12 +12,38 @@ extension MlvpnConfReader {
         for section in file.links {
             guard let name = linkName(section.name, section.line) else { continue }
             sections[name] = section
-            if let link = link(name, section, mode) {
-                links.append(link)
-                usableLinks.insert(name)
+            guard var link = link(name, section, mode), isPossible(&link, beside: links, section, mode) else {
+                continue
             }
+            links.append(link)
+            usableLinks.insert(name)
         }
         return links
+    }
+
+    /// A link that cannot be keeps no other from running: to stock, too, it is one that never comes up.
+    private mutating func isPossible(
+        _ link: inout LinkDefinition, beside earlier: [LinkDefinition], _ section: Section, _ mode: TunnelMode?
+    ) -> Bool {
+        if let other = earlier.first(where: { $0.bind.collides(with: link.bind) }) {
+            let problem =
+                "[\(section.name)] bindport: \(link.bind) is taken by link \(other.name); give each its own port"
+            let line = section.entries["bindport"]?.line ?? section.line
+            // Without a bindhost, stock's client does not heed it at all.
+            file.fault(
+                line, problem, lenient: mode == .client ? "the kernel chooses one" : "the link is left out")
+            if mode != .client { return false }
+            link.bind.port = nil
+        }
+        guard let problem = link.problems(in: mode ?? .client).first else { return true }
+        let entry = Self.keys[problem.field]?.compactMap { section.entries[$0] }.first
+        // A server answers whoever asks.
+        let goesOn = mode == .server && problem.field == "remote"
+        if goesOn { link.remote = nil }
+        file.fault(
+            entry?.line ?? section.line, "[\(section.name)] \(entry?.key ?? problem.field): \(problem.problem)",
+            lenient: goesOn ? "the remote end is not set" : "the link is left out")
+        return goesOn
     }
 
     private mutating func link(_ name: LinkName, _ section: Section, _ mode: TunnelMode?) -> LinkDefinition? {
@@ -28,10 +54,12 @@ extension MlvpnConfReader {
             try Host(text, field: "bindhost")
         }
         isUsable = isUsable && (host != nil || !isSet("bindhost", in: section))
-        let bindPort = value("bindport", in: section, otherwise: left) { text throws(DefinitionError) in
-            try parsePort(text, field: "bindport")
+        // Stock leaves it to the kernel, which is no place for clients to find.
+        let isAny = mode == .client && section.entries["bindport"]?.value.word == "0"
+        let bindPort = value("bindport", in: section, otherwise: isAny ? "the kernel chooses one" : left) {
+            text throws(DefinitionError) in try parsePort(text, field: "bindport")
         }
-        isUsable = isUsable && (bindPort != nil || !isSet("bindport", in: section))
+        isUsable = isUsable && (bindPort != nil || isAny || !isSet("bindport", in: section))
         if mode == .server {
             let what = "a server's link needs one; write bindport = 5080"
             isUsable = present("bindport", in: section, mandatory: what) != nil && isUsable

@@ -233,7 +233,7 @@ struct MlvpnConfReader {
     }
 
     /// The keys of a definition's fields, the likeliest culprit first.
-    private static let keys = [
+    static let keys = [
         "ip4": ["ip4"], "ip6": ["ip6"], "gateway4": ["ip4_gateway"], "gateway6": ["ip6_gateway"], "mtu": ["mtu"],
         "timeout": ["timeout"], "loss-tolerance": ["loss_tolerance"], "latency-tolerance": ["latency_tolerance"],
         "status-command": ["statuscommand"], "control-unix-path": ["control_unix_path"],

@@ -97,6 +97,13 @@ import TunnelModel
         ("UPDATE tunnels SET name = ''", "tunnel name"),
         ("UPDATE tunnels SET name = '-x'", "tunnel name"),
         ("UPDATE tunnels SET name = 'second'", "UNIQUE"),
+        ("UPDATE tunnels SET name = 'acme' || char(0)", "tunnel name and interface: may hold no NUL"),
+        ("UPDATE tunnels SET interface = 'ml' || char(0) || 'x'", "NUL"),
+        ("INSERT INTO tunnels (name, interface) VALUES ('acme' || char(0), 'mlx')", "NUL"),
+        ("INSERT INTO tunnels (name, interface, version) VALUES ('x', 'mlx', -1)", "version: from 1"),
+        ("UPDATE tunnels SET version = 9223372036854775807", "version: from 1"),
+        ("UPDATE links SET name = 'adsl1' || char(0)", "link name: may hold no NUL"),
+        ("INSERT INTO links (tunnel_id, name) VALUES (1, 'adsl1' || char(0))", "NUL"),
         ("UPDATE tunnels SET mode = 'both'", "mode: server or client"),
         ("UPDATE tunnels SET interface = 'abcdefghijklmnop'", "interface: 1 to 15 bytes"),
         ("UPDATE tunnels SET interface = 'ääääääää'", "interface: 1 to 15 bytes"),
@@ -201,8 +208,9 @@ import TunnelModel
         let problems = try store.definitions().rejected.flatMap(\.problems)
         #expect(problems.map(\.field) == ["password"])
         // Whatever else is asked for needs one first.
-        #expect(failure { _ = try store.change("acme", by: byTest) { $0.timeout = 9 } } == .refused(problems))
-        #expect(failure { _ = try store.change("acme", by: byTest) { _ in } } == .refused(problems))
+        let refusal = StoreError.refused(problems.map { $0.within("the database") })
+        #expect(failure { _ = try store.change("acme", by: byTest) { $0.timeout = 9 } } == refusal)
+        #expect(failure { _ = try store.change("acme", by: byTest) { _ in } } == refusal)
         let password = try Password(Array("new".utf8))
         let changed = try store.change("acme", by: byTest) { $0.password = password }
         #expect(try store.definitions().tunnels == [changed])

@@ -153,14 +153,67 @@ struct MlvpnConfBadInputTests {
         #expect(problems.tells(6, "remoteport"))
     }
 
-    @Test func twoLinksOnOnePortAreRefusedAtThePort() {
+    @Test func ofTwoLinksOnOnePortAServerHasTheFirst() throws {
         let text = server(rest: "[adsl2]\nbindhost = 127.0.0.1\nbindport = 5080\n")
-        #expect(refusals(text, .lenient).tells(10, "adsl1", "own port"))
+        #expect(refusals(text).tells(10, "adsl1", "own port"))
+        let (definition, warnings) = try read(text)
+        #expect(definition.links.map(\.name.text) == ["adsl1"])
+        #expect(warnings.tells(10, "adsl1", "the link is left out"))
     }
 
-    @Test func linksOfTwoFamiliesAreRefusedAtTheRemoteHost() {
+    @Test func aServersRemoteOfAnotherFamilyIsNotSet() throws {
         let text = server(link: "bindhost = 127.0.0.1\nremotehost = ::1\nremoteport = 5080")
-        #expect(refusals(text, .lenient).tells(8, "families"))
+        #expect(refusals(text).tells(8, "families"))
+        let (definition, warnings) = try read(text)
+        #expect(definition.links.map(\.remote) == [nil])
+        #expect(warnings.tells(8, "families", "not set"))
+    }
+
+    /// Stock runs these files: what a link cannot be is told at its line, and the others work.
+    @Test(arguments: [
+        ("bindport = 5080", 10, "the kernel chooses one", true), ("bindport = 0", 10, "the kernel chooses one", true),
+        ("bindhost = ::1", 10, "families", false), ("bindport = 70000", 10, "the link is left out", false),
+    ])
+    func aClientsLinkThatCannotBeKeepsNoOtherFromRunning(
+        line: String, number: Int, words: String, isThere: Bool
+    ) throws {
+        let text = """
+            [general]
+            mode = client
+            password = x
+            [adsl1]
+            bindport = 5080
+            remotehost = 192.0.2.1
+            remoteport = 5080
+            [adsl2]
+            remotehost = 192.0.2.1
+            \(line)
+            remoteport = 5081
+            """
+        #expect(!refusals(text).isEmpty)
+        let (definition, warnings) = try read(text)
+        #expect(warnings.count == 1 && warnings.tells(line.contains("::1") ? 9 : number, words), "\(warnings)")
+        #expect(definition.links.map(\.name.text) == (isThere ? ["adsl1", "adsl2"] : ["adsl1"]))
+        #expect(definition.links[0].bind.port == 5080)
+        if isThere { #expect(definition.links[1].bind == BindAddress()) }
+    }
+
+    @Test func nowhereIsNoRemote() throws {
+        let text = """
+            [general]
+            mode = client
+            password = x
+            [adsl1]
+            remotehost = 0.0.0.0
+            remoteport = 5080
+            [adsl2]
+            remotehost = 192.0.2.1
+            remoteport = 5081
+            """
+        #expect(refusals(text).tells(5, "no address to send to"))
+        let (definition, warnings) = try read(text)
+        #expect(definition.links.map(\.name.text) == ["adsl2"])
+        #expect(warnings.tells(5, "no address to send to", "the link is left out"))
     }
 
     @Test func filtersOfUnknownLinksAndWithoutExpressionAreRefused() {

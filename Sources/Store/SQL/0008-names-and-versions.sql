@@ -1,0 +1,1 @@
+../../../db/migrations/0008-names-and-versions.sql
