@@ -14,6 +14,8 @@ actor Recorder {
     private let pending = Mutex(Pending())
     /// Held while a batch is written, and while tunnels are renamed: a batch is of one time's names.
     private let writing = Mutex(())
+    /// When history was to be taken up, which could not be done yet; nil: it was.
+    private var unbegun: Int64?
     /// Why history cannot be written now; nil: it can.
     private(set) var failure: String?
     private var isDoubtTold = false
@@ -37,9 +39,17 @@ actor Recorder {
         writer = HistoryWriter(store)
     }
 
-    /// Takes up history where it ended; how many of the engine's events it has already.
+    /// Takes up history where it ended, or later when it cannot be written now: tunnels run without.
+    ///
+    /// - Returns: how many of the engine's events it has already.
     func begin(now: Int64) throws(StoreError) -> UInt64 {
-        let eventsRead = try writer.begin(instance: instance, now: now)
+        var eventsRead: UInt64
+        do throws(StoreError) { eventsRead = try writer.begin(instance: instance, now: now) } catch {
+            guard error.isOfTheMoment else { throw error }
+            unbegun = now
+            tellOfFailure(error)
+            eventsRead = try writer.eventsRead(of: instance)
+        }
         pending.withLock { $0.eventsRead = max($0.eventsRead, eventsRead) }
         return eventsRead
     }
@@ -78,6 +88,7 @@ actor Recorder {
             // What waits is of the time before.
             pending.withLock { $0.events = [] }
             _ = try writer.begin(instance: instance, isRestored: true, now: now)
+            unbegun = nil
         }
     }
 
@@ -94,6 +105,8 @@ actor Recorder {
             return pending
         }
         do throws(StoreError) {
+            if let since = unbegun { _ = try writer.begin(instance: instance, now: since) }
+            unbegun = nil
             let hasLostSight = try writer.record(
                 batch.events, eventsRead: batch.eventsRead, alive: alive, now: now)
             if failure != nil { logger.notice("history is being written again") }
@@ -102,10 +115,14 @@ actor Recorder {
             return hasLostSight
         } catch {
             pending.withLock { $0.events = batch.events + $0.events }
-            if failure == nil { logger.error("history cannot be written, and is kept until it can: \(error)") }
-            failure = error.description
+            tellOfFailure(error)
             return false
         }
+    }
+
+    private func tellOfFailure(_ error: StoreError) {
+        if failure == nil { logger.error("history cannot be written, and is kept until it can: \(error)") }
+        failure = error.description
     }
 
     /// Once, when the clock begins or ceases to be doubted.
@@ -125,7 +142,7 @@ actor Recorder {
 
     func record(_ samples: [LinkSample], now: Int64) {
         // What is not counted now is counted with the next.
-        if writer.isClockDoubtful { return }
+        if writer.isClockDoubtful || failure != nil { return }
         do throws(StoreError) {
             try store.record(samples, counters: Self.number(of: instance), now: now)
         } catch {

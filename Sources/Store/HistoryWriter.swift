@@ -70,6 +70,17 @@ public final class HistoryWriter {
         return UInt64(clamping: eventsRead)
     }
 
+    /// How many events of `instance`'s engine have been recorded, while history cannot be taken up.
+    public func eventsRead(of instance: String) throws(StoreError) -> UInt64 {
+        let read = try store.read { db in
+            try Int64.fetchOne(
+                db,
+                sql: "SELECT iif(instance = ?, events_read, 0) FROM runs ORDER BY id DESC LIMIT 1",
+                arguments: [instance])
+        }
+        return UInt64(clamping: read ?? 0)
+    }
+
     /// Records one batch.
     ///
     /// - Parameters:

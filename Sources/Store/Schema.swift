@@ -20,18 +20,22 @@ enum Schema {
 
     /// Replaces the views when their text has changed. Views hold no data, so they need no migration.
     static func installViews(_ db: Database) throws {
-        let text = String(decoding: PackageResources.views_sql, as: UTF8.self)
-        let installed = try String.fetchOne(db, sql: "SELECT value FROM settings WHERE name = 'views'")
-        if installed == text { return }
+        if try hasCurrentViews(db) { return }
         for name in try String.fetchAll(db, sql: "SELECT name FROM sqlite_schema WHERE type = 'view'") {
             try db.execute(sql: "DROP VIEW \(name.quotedDatabaseIdentifier)")
         }
-        try db.execute(sql: text)
+        try db.execute(sql: viewsText)
         try db.execute(
             sql:
                 "INSERT INTO settings (name, value) VALUES ('views', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-            arguments: [text])
+            arguments: [viewsText])
     }
+
+    static func hasCurrentViews(_ db: Database) throws -> Bool {
+        try String.fetchOne(db, sql: "SELECT value FROM settings WHERE name = 'views'") == viewsText
+    }
+
+    private static var viewsText: String { String(decoding: PackageResources.views_sql, as: UTF8.self) }
 }
 
 extension DatabaseMigrator {

@@ -1,5 +1,7 @@
 import GRDB
+import GRDBSQLite
 import Glibc
+import Synchronization
 import TunnelModel
 
 /// The database of one concentrator: definitions and history. One process opens it for writing: mlvpn-control.
@@ -8,6 +10,8 @@ public final class Store: Sendable {
     let pool: DatabasePool
     /// How long a writer waits for another process's lock, in seconds.
     private let busyTimeout: Double
+    /// Until when a lock is not waited for long, by the monotonic clock.
+    private let hopelessUntil = Mutex(0.0)
     /// The file that was opened.
     private let identity: FileIdentity?
     /// Told of every entry of the audit once it is stored.
@@ -37,18 +41,31 @@ public final class Store: Sendable {
             configuration.prepareDatabase { db in
                 // A removed password leaves no trace in free pages.
                 try db.execute(sql: "PRAGMA secure_delete = ON")
+                // The files beside the database stay: on a full disk they could not be made again.
+                var stays: Int32 = 1
+                sqlite3_file_control(db.sqliteConnection, nil, SQLITE_FCNTL_PERSIST_WAL, &stays)
             }
             pool = try DatabasePool(path: path, configuration: configuration)
             let migrator = Schema.migrator
             if try pool.read(migrator.hasBeenSuperseded) { throw StoreError.newerSchema(path: path) }
-            try migrator.migrate(pool)
-            try pool.write(Schema.installViews)
+            // Nothing is written that need not be: the disk may be full.
+            if try pool.read({ try !migrator.hasCompletedMigrations($0) || !Schema.hasCurrentViews($0) }) {
+                try migrator.migrate(pool)
+                try pool.write(Schema.installViews)
+            }
         } catch {
             throw StoreError(error, path: path)
         }
     }
 
-    public func close() { try? pool.close() }
+    public func close() {
+        // An empty log means nothing to another database in this one's place.
+        try? pool.writeWithoutTransaction { db in
+            try Self.setPatience(Self.shortPatience, db)
+            _ = try db.checkpoint(.truncate)
+        }
+        try? pool.close()
+    }
 
     private static func requireFile(_ path: String, mustExist: Bool) throws(StoreError) {
         let descriptor = open(path, O_RDWR | (mustExist ? 0 : O_CREAT) | O_CLOEXEC | O_NOFOLLOW, 0o600)
@@ -75,27 +92,41 @@ public final class Store: Sendable {
         do { return try pool.read(body) } catch { throw StoreError(error, path: path) }
     }
 
-    func write<T>(_ body: (Database) throws -> T) throws(StoreError) -> T {
+    /// Writes in one transaction.
+    ///
+    /// - Parameter patience: of what can as well be written later: how long another process's lock is waited for at most,
+    ///   in seconds.
+    func write<T>(patience: Double? = nil, _ body: (Database) throws -> T) throws(StoreError) -> T {
         try requireInPlace()
-        do { return try pool.write(body) } catch { throw StoreError(error, path: path) }
-    }
-
-    /// What can as well be written later: waits for another process's lock no longer than `patience`, in seconds.
-    func write(patience: Double, _ body: (Database) throws -> Void) throws(StoreError) {
-        try requireInPlace()
+        let now = monotonicSeconds()
+        let isLocked = hopelessUntil.withLock { now < $0 }
+        let patience = min(patience ?? busyTimeout, isLocked ? Self.shortPatience : busyTimeout)
         do {
-            try pool.writeWithoutTransaction { db in
-                try Self.setPatience(min(patience, busyTimeout), db)
+            let result = try pool.writeWithoutTransaction { db in
+                try Self.setPatience(patience, db)
                 defer { try? Self.setPatience(busyTimeout, db) }
+                var result: T?
                 try db.inTransaction(.immediate) {
-                    try body(db)
+                    result = try body(db)
                     return .commit
                 }
+                return result
             }
+            hopelessUntil.withLock { $0 = 0 }
+            if let result { return result }
+            throw StoreError.failed("\(path): a transaction was left")
         } catch {
-            throw StoreError(error, path: path)
+            let error = StoreError(error, path: path)
+            // Whoever has waited in vain has waited for those behind, too.
+            if case .locked = error, patience == busyTimeout {
+                hopelessUntil.withLock { $0 = monotonicSeconds() + busyTimeout }
+            }
+            throw error
         }
     }
+
+    /// While a lock that was waited for is likely to be there still.
+    private static let shortPatience = 0.2
 
     private static func setPatience(_ seconds: Double, _ db: Database) throws {
         try db.execute(sql: "PRAGMA busy_timeout = \(Int(seconds * 1000))")
@@ -110,6 +141,12 @@ public final class Store: Sendable {
     func readLater<T: Sendable>(_ body: @escaping @Sendable (Database) throws -> T) async throws(StoreError) -> T {
         do { return try await pool.read(body) } catch { throw StoreError(error, path: path) }
     }
+}
+
+private func monotonicSeconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
 }
 
 /// Which file a path leads to.

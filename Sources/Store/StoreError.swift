@@ -45,6 +45,14 @@ public enum StoreError: Error, Equatable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// What is wrong now may pass by itself, or when the operator has made room.
+    public var isOfTheMoment: Bool {
+        switch self {
+        case .locked, .full, .inaccessible: true
+        default: false
+        }
+    }
+
     /// What an operator should read of an error that SQLite or GRDB threw.
     init(_ error: any Error, path: String) {
         switch error {

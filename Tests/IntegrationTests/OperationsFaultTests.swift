@@ -23,7 +23,7 @@ import TunnelTestKit
             try bed.addTunnel("acme", wires: [1])
             _ = try bed.startClient("acme", in: customer, wires: [1])
             try bed.waitForPing("10.78.0.1", from: customer)
-            let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 10)
+            let stream = try NumberedStream(bed, from: bed.server, to: customer, address: "10.78.0.2", seconds: 20)
             let script = """
                 import signal, sqlite3
                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -40,62 +40,77 @@ import TunnelTestKit
             #expect(check.code == .exited(1) && check.text.contains("locked by another process"), "\(check.text)")
             // What needs no writing is answered meanwhile.
             #expect(try admin(bed, ["status", "acme"]).code == .exited(0))
+            // Nor is the lock in the way of a control process that begins.
+            kill(try bed.pid(of: "mlvpn-control"), SIGKILL)
+            try waitUntil("control to be back", within: .seconds(30)) {
+                (try? admin(bed, ["status", "acme"]).code) == .exited(0)
+            }
             lock.signal(SIGTERM)
             #expect(try lock.waitForExit(within: .seconds(20)) == .exited(0))
             try bed.daemon.admin("set-tunnel", "acme", "--timeout", "9")
-            #expect(try stream.result() == "sent 2000 missing 0 []")
+            #expect(try stream.result() == "sent 4000 missing 0 []")
+            try waitUntil("the link's state to be recorded", within: .seconds(10)) { () throws(RigError) -> Bool in
+                try bed.daemon.admin("sql", "SELECT state FROM intervals WHERE ended_at IS NULL AND state = 'up'")
+                    .contains("up")
+            }
         }
     }
 
     @Test func aFullDiskIsToldAndChangesNothing() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
-            let state = bed.daemon.stateDirectory
             bed.daemon.stop()
-            // The same state on a file system of 3 MB. `ip netns exec` gives each command mounts of its own: this one is
-            // the daemon's alone and goes with it, whatever ends it.
-            let copy = "\(bed.rig.directory)/small"
-            let programs = "\(bed.rig.directory)/programs"
-            try bed.rig.run(["mkdir", copy, programs])
-            try bed.rig.run(["ln", "-s", "\(try TunnelBed.programs)/mlvpn-admin", programs])
-            _ = try bed.rig.file(
-                "programs/mlvpnd",
-                """
-                #!/bin/sh -e
-                mount -t tmpfs -o size=3m,mode=755 tmpfs \(copy)
-                cp -a \(state)/. \(copy)/
-                chown --reference=\(state) \(copy)
-                exec \(try TunnelBed.programs)/mlvpnd "$@"
-
-                """, mode: 0o700)
-            let daemon = try Daemon(
-                in: bed.rig, bed.server, programs: programs, name: "full", flags: ["--state-dir", copy])
-            func inside(_ command: String) throws {
-                try bed.rig.run(["nsenter", "--target", "\(daemon.process.pid)", "--mount", "sh", "-c", command])
-            }
-            #expect(try !bed.rig.run(["cat", "/proc/mounts"]).contains(copy))
+            let small = try SmallDisk(bed, isFull: false)
+            let daemon = small.daemon
             let password = try bed.rig.file("password", TunnelBed.password)
             try daemon.admin(
                 "add-tunnel", "acme", "--password-file", password, "--ip4", "10.78.0.1/24", "--link",
                 "link1,bind=\(TunnelBed.serverWire(1)):5081")
             _ = try bed.startClient("acme", in: customer, wires: [1])
             try bed.waitForPing("10.78.0.1", from: customer)
-            try inside("cat /dev/zero > \(copy)/ballast 2>/dev/null || true")
+            try small.fill()
             var refused: (code: RunningProcess.ExitStatus, text: String)?
             for number in 0..<200 where refused == nil {
-                let process = try bed.rig.start(
-                    daemon.adminCommand + [
-                        "add-tunnel", "t\(number)", "--password-file", password, "--link", "l,bind=:\(7000 + number)",
-                    ])
-                let code = try process.waitForExit(within: .seconds(30))
-                if code != .exited(0) { refused = (code, process.output) }
+                let answer = try admin(
+                    bed, daemon,
+                    ["add-tunnel", "t\(number)", "--password-file", password, "--link", "l,bind=:\(7000 + number)"])
+                if answer.code != .exited(0) { refused = answer }
             }
             #expect(refused?.code == .exited(1))
             #expect(refused?.text.contains("no space left") == true, "\(refused?.text ?? "never full")")
             try bed.waitForPing("10.78.0.1", from: customer)
             let check = try admin(bed, daemon, ["check"])
             #expect(check.code == .exited(1) && check.text.contains("no space left"), "\(check.text)")
-            try inside("rm \(copy)/ballast")
+            try small.makeRoom()
+            try daemon.admin("set-tunnel", "acme", "--timeout", "9")
+            try daemon.admin("check")
+            daemon.stop()
+            try bed.daemon.start()
+        }
+    }
+
+    /// A host whose disk has filled up in the night, and that is started anew: its customers are served, and told of.
+    @Test func aFullDiskKeepsNothingFromStarting() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            bed.daemon.stop()
+            let small = try SmallDisk(bed, isFull: true)
+            let daemon = small.daemon
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(30))
+            #expect(daemon.process.output.contains("history cannot be written"), "\(daemon.process.output)")
+            let check = try admin(bed, daemon, ["check"])
+            #expect(check.code == .exited(1) && check.text.contains("history is not written now"), "\(check.text)")
+            kill(try bed.pid(of: "mlvpn-control"), SIGKILL)
+            try waitUntil("control to be back", within: .seconds(30)) {
+                (try? admin(bed, daemon, ["status", "acme"]).text.contains(" up ")) == true
+            }
+            try small.makeRoom()
+            try waitUntil("history to be written", within: .seconds(20)) {
+                daemon.process.output.contains("history is being written again")
+            }
             try daemon.admin("set-tunnel", "acme", "--timeout", "9")
             try daemon.admin("check")
             daemon.stop()
@@ -225,5 +240,48 @@ import TunnelTestKit
             #expect(status.contains("413"), "\(status)")
             clients.stop()
         }
+    }
+}
+
+/// A daemon like the bed's, with a copy of its state on a file system of 3 MB.
+///
+/// `ip netns exec` gives each command mounts of its own: this one is the daemon's alone and goes with it, whatever ends it.
+private struct SmallDisk {
+    let daemon: Daemon
+    private let bed: TunnelBed
+    private let directory: String
+
+    init(_ bed: TunnelBed, isFull: Bool) throws {
+        self.bed = bed
+        directory = "\(bed.rig.directory)/small"
+        let programs = "\(bed.rig.directory)/programs"
+        try bed.rig.run(["mkdir", directory, programs])
+        try bed.rig.run(["ln", "-s", "\(try TunnelBed.programs)/mlvpn-admin", programs])
+        let state = bed.daemon.stateDirectory
+        _ = try bed.rig.file(
+            "programs/mlvpnd",
+            """
+            #!/bin/sh -e
+            mount -t tmpfs -o size=3m,mode=755 tmpfs \(directory)
+            cp -a \(state)/. \(directory)/
+            chown --reference=\(state) \(directory)
+            \(isFull ? Self.filling(directory) : "")
+            exec \(try TunnelBed.programs)/mlvpnd "$@"
+
+            """, mode: 0o700)
+        daemon = try Daemon(
+            in: bed.rig, bed.server, programs: programs, name: "full", flags: ["--state-dir", directory])
+        #expect(try !bed.rig.run(["cat", "/proc/mounts"]).contains(directory))
+    }
+
+    func fill() throws { try inside(Self.filling(directory)) }
+    func makeRoom() throws { try inside("rm \(directory)/ballast") }
+
+    private static func filling(_ directory: String) -> String {
+        "cat /dev/zero > \(directory)/ballast 2>/dev/null || true"
+    }
+
+    private func inside(_ command: String) throws {
+        try bed.rig.run(["nsenter", "--target", "\(daemon.process.pid)", "--mount", "sh", "-c", command])
     }
 }

@@ -50,6 +50,38 @@ import TunnelModel
         }
     }
 
+    /// They are there when the disk is full; and another database in this one's place is not taken for this one.
+    @Test func theFilesBesideItStayAndSayNothing() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database)
+        let backup = scratch.path + "/backup.db"
+        try store.backup(to: backup)
+        try store.add(try makeTunnel(), by: byTest)
+        store.close()
+        let log = try FileManager.default.attributesOfItem(atPath: scratch.database + "-wal")
+        #expect(log[.size] as? Int == 0)
+        #expect(FileManager.default.fileExists(atPath: scratch.database + "-shm"))
+        try FileManager.default.removeItem(atPath: scratch.database)
+        try FileManager.default.moveItem(atPath: backup, toPath: scratch.database)
+        #expect(try Store(path: scratch.database).definitions().tunnels.isEmpty)
+    }
+
+    /// Who waits in vain for a lock has waited for those who come next.
+    @Test func aLockIsWaitedForOnce() throws {
+        let scratch = try ScratchDirectory()
+        let store = try Store(path: scratch.database, busyTimeout: 2)
+        let other = try DatabaseQueue(path: scratch.database)
+        try other.inDatabase { db in
+            try db.execute(sql: "BEGIN IMMEDIATE")
+            let clock = ContinuousClock()
+            let first = clock.measure { #expect(failure { try store.requireWritable() } == .locked(path: store.path)) }
+            let second = clock.measure { #expect(failure { try store.requireWritable() } == .locked(path: store.path)) }
+            #expect(second * 4 < first, "\(first), then \(second)")
+            try db.execute(sql: "ROLLBACK")
+        }
+        try store.requireWritable()
+    }
+
     @Test func aLaterVersionsDatabaseIsLeftAlone() throws {
         let scratch = try ScratchDirectory()
         let store = try Store(path: scratch.database)
