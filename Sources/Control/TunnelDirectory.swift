@@ -37,8 +37,6 @@ actor TunnelDirectory {
     var eventsRead: UInt64 = 0
     /// The number of the latest recorded change that followers have.
     var published: Int64 = 0
-    /// Whether what was defined when this process began has been sent.
-    private var isReady = false
     /// Whether the data plane shows life; until it first has, nothing is recorded that would have to be undone.
     var hasSight = true
     /// What tunnels held until a moment ago, and until when it may still be there.
@@ -67,7 +65,6 @@ actor TunnelDirectory {
         known = try store.currentStates()
         published = try store.latestChange()
         let report = try reload(names: nil, dryRun: false)
-        isReady = true
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
         loseSight(of: Set(rejected.map(\.name)))
         send(.ready(kept: kept.sorted()), [])
@@ -139,25 +136,27 @@ actor TunnelDirectory {
 
     /// Compiles what is to be applied; nil for what runs as it is defined.
     ///
+    /// A tunnel that runs is not ended for a device or port that it cannot have; one that does not run yet waits for it.
+    ///
     /// - Parameter refused: gets those that cannot be run, alone or on this host as it is.
     private func compile(
         _ tunnels: [StoredTunnel], _ refused: inout [RejectedTunnel]
     ) throws(StoreError) -> [(StoredTunnel, CompiledTunnel?)] {
-        // When this process begins, the host has what its tunnels have, and the supervisor knows whose it is.
-        let looksAtHost = isReady
-        let changed = tunnels.filter { entries[$0.id]?.definition != $0.definition }
-        let use = hostUse(for: looksAtHost ? changed.map(\.definition) : [])
+        let running = entries.mapValues(\.definition)
+        let changed = tunnels.filter { tunnel in
+            running[tunnel.id].map { $0.enabled && $0 != tunnel.definition } ?? false
+        }
+        let use = hostUse(for: changed.map(\.definition))
         var accepted: [(StoredTunnel, CompiledTunnel?)] = []
         for tunnel in tunnels {
-            let old = entries[tunnel.id]?.definition
+            let old = running[tunnel.id]
             if old == tunnel.definition {
                 accepted.append((tunnel, nil))
                 continue
             }
             do throws(StoreError) {
                 let compiled = try filters.compiled(tunnel.definition)
-                let isFree = !looksAtHost || kept.contains(tunnel.id)
-                let obstacles = isFree ? [] : obstacles(of: tunnel.definition, besides: old, use)
+                let obstacles = old?.enabled == true ? self.obstacles(of: tunnel.definition, besides: old, use) : []
                 if !obstacles.isEmpty { throw .refused(obstacles) }
                 accepted.append((tunnel, compiled))
             } catch .refused(let problems) {

@@ -59,12 +59,23 @@ public final class Store: Sendable {
     }
 
     public func close() {
-        // An empty log means nothing to another database in this one's place.
         try? pool.writeWithoutTransaction { db in
             try Self.setPatience(Self.shortPatience, db)
             _ = try db.checkpoint(.truncate)
         }
         try? pool.close()
+        leaveEmptyLog()
+    }
+
+    /// An empty log means nothing to another database that is put in this one's place; but where there is none, or one of no
+    /// length, GRDB writes to make one, which a full disk would forbid. SQLite takes one byte for none. Appended, it does
+    /// no harm to whoever writes there now.
+    private func leaveEmptyLog() {
+        let log = open(path + "-wal", O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC)
+        guard log >= 0 else { return }
+        defer { Glibc.close(log) }
+        var status = stat()
+        if fstat(log, &status) == 0, status.st_size == 0 { _ = Glibc.write(log, [0], 1) }
     }
 
     private static func requireFile(_ path: String, mustExist: Bool) throws(StoreError) {
