@@ -47,9 +47,10 @@ struct APIRoutes: Sendable {
         }
         group.post("tunnels") { request, context in
             let change = try TunnelChange(try await request.decode(JSONValue.self))
-            let isTrial = try request.flag("dry_run")
-            let stored = try await directory.add(change, by: context.change("add-tunnel"), dryRun: isTrial)
-            return try Response.json(document(stored), status: isTrial ? .ok : .created)
+            let isHere = try request.flag("host")
+            let trial: TunnelDirectory.Trial? = try request.flag("dry_run") ? isHere ? .here : .alone : nil
+            let stored = try await directory.add(change, by: context.change("add-tunnel"), trial: trial)
+            return try Response.json(document(stored), status: trial == nil ? .created : .ok)
         }
         group.get("tunnels/:name") { request, context in
             let name = try context.tunnel()

@@ -124,7 +124,10 @@ enum OpenAPI {
             isList: true),
         Operation(
             method: "post", path: "/v1/tunnels", summary: "Define a tunnel, and run it.",
-            query: [("dry_run", "1: check everything, and change nothing (the status is 200).")],
+            query: [
+                ("dry_run", "1: check everything, and change nothing (the status is 200)."),
+                ("host", "1: with dry_run, also against what the host has in use now."),
+            ],
             body: "DefinitionChange", status: 201, answer: "Definition"),
         Operation(
             method: "get", path: "/v1/tunnels/{name}", summary: "A tunnel's definition.",

@@ -176,10 +176,18 @@ actor TunnelDirectory {
         return try reload(names: names, dryRun: dryRun, by: change)
     }
 
+    /// How a definition is tried.
+    enum Trial {
+        /// By itself and beside the others: what others than us have of this host may be gone when it is added.
+        case alone
+        /// With what the host has in use now.
+        case here
+    }
+
     /// Stores a new tunnel and runs it.
     ///
-    /// - Parameter dryRun: only says what would be wrong with it.
-    func add(_ wanted: TunnelChange, by change: Change, dryRun: Bool = false) async throws(StoreError) -> StoredTunnel {
+    /// - Parameter trial: only says what would be wrong with it.
+    func add(_ wanted: TunnelChange, by change: Change, trial: Trial? = nil) async throws(StoreError) -> StoredTunnel {
         let definition: TunnelDefinition
         do throws(DefinitionError) {
             // Those in use matter to who has to choose one; who names one is told by the check.
@@ -190,10 +198,10 @@ actor TunnelDirectory {
             throw .refused([error])
         }
         await filters.prepare([definition])
-        if dryRun {
+        if let trial {
             var problems = try store.problems(of: definition)
             do { _ = try filters.compiled(definition) } catch .refused(let more) { problems += more }
-            do { try requireFree(definition) } catch .refused(let more) { problems += more }
+            if trial == .here { do { try requireFree(definition) } catch .refused(let more) { problems += more } }
             if !problems.isEmpty { throw .refused(problems) }
             return StoredTunnel(id: 0, version: 0, definition: definition)
         }

@@ -31,7 +31,9 @@ struct Import: AsyncParsableCommand {
         var results: [JSONValue] = []
         var problems: [String] = []
         for tunnel in plan.tunnels {
-            do { results.append(try await send(tunnel, dryRun: true)) } catch let problem as Problem {
+            // A trial may be made while what is to be replaced runs.
+            let query: KeyValuePairs<String, String?> = ["dry_run": "1", "host": dryRun ? nil : "1"]
+            do { results.append(try await send(tunnel, query)) } catch let problem as Problem {
                 guard problem.kind == .refused else { throw problem }
                 problems.append(problem.detail)
             }
@@ -49,7 +51,7 @@ struct Import: AsyncParsableCommand {
     private func define(_ plan: ImportPlan) async throws -> [JSONValue] {
         var results: [JSONValue] = []
         for tunnel in plan.tunnels {
-            do { results.append(try await send(tunnel, dryRun: false)) } catch {
+            do { results.append(try await send(tunnel)) } catch {
                 let done = plan.tunnels.prefix(results.count).map(\.name)
                 throw await takingBack(done, after: error)
             }
@@ -73,10 +75,11 @@ struct Import: AsyncParsableCommand {
         return problem
     }
 
-    private func send(_ tunnel: ImportPlan.Tunnel, dryRun: Bool) async throws -> JSONValue {
+    private func send(
+        _ tunnel: ImportPlan.Tunnel, _ query: KeyValuePairs<String, String?> = [:]
+    ) async throws -> JSONValue {
         do {
-            return try await common.client.send(
-                .POST, Target("tunnels", query: ["dry_run": dryRun ? "1" : nil]), body: tunnel.body)
+            return try await common.client.send(.POST, Target("tunnels", query: query), body: tunnel.body)
         } catch var problem as Problem {
             problem.detail = "\(tunnel.path): \(problem.detail)"
             throw problem
