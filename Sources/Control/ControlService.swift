@@ -121,16 +121,15 @@ enum SupervisorIdentity {
         return "\(boot) \(getppid()) \(startTicks())"
     }
 
-    /// When it was started, milliseconds since 1970.
-    static func startedAt() -> Int64 {
-        let now = Clock.wallMilliseconds()
+    /// For how many seconds it has run, whatever was done to the clock meanwhile.
+    static func uptime() -> Int64 {
         var sinceBoot = timespec()
         let ticksPerSecond = Int64(sysconf(Int32(_SC_CLK_TCK)))
         guard let ticks = Int64(startTicks()), ticksPerSecond > 0, clock_gettime(CLOCK_BOOTTIME, &sinceBoot) == 0 else {
-            return now
+            return 0
         }
         let uptime = Int64(sinceBoot.tv_sec) * 1000 + Int64(sinceBoot.tv_nsec) / 1_000_000
-        return now - max(0, uptime - ticks * 1000 / ticksPerSecond)
+        return max(0, uptime - ticks * 1000 / ticksPerSecond) / 1000
     }
 
     /// Since boot.

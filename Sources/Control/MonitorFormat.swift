@@ -4,15 +4,14 @@ import LinuxSystem
 import ProcessChannel
 import TunnelModel
 
-/// What MLVPN's monitoring shows of one tunnel (mlvpn(8), Monitoring).
+/// What MLVPN's monitoring shows of one tunnel (mlvpn(8), Monitoring). Uptime and pid are those of the daemon as a whole.
 struct MonitorFormat: Sendable {
     var snapshot: TunnelSnapshot
+    /// Seconds.
+    var uptime: Int64
     /// Milliseconds since 1970.
-    var startedAt: Int64
     var reloadedAt: Int64
-    var now: Int64
 
-    private var uptime: Int64 { max(0, (now - startedAt) / 1000) }
     private var definition: TunnelDefinition { snapshot.definition }
 
     /// One JSON document, a line.
@@ -22,7 +21,7 @@ struct MonitorFormat: Sendable {
             "version": .string(Version.text),
             "uptime": .integer(uptime),
             "last_reload": .integer(reloadedAt / 1000),
-            "pid": JSONValue(getpid()),
+            "pid": JSONValue(getppid()),
             "tuntap": .object([
                 "type": .string(definition.device.rawValue), "name": .string(definition.interface.text),
             ]),
@@ -58,7 +57,7 @@ struct MonitorFormat: Sendable {
 
     /// Prometheus' text format, with MLVPN's names: `tunnel` is the link.
     func metrics() -> String {
-        var text = "uptime \(uptime)\nlast_reload \(reloadedAt / 1000)\npid \(getpid())\n"
+        var text = "uptime \(uptime)\nlast_reload \(reloadedAt / 1000)\npid \(getppid())\n"
         for (link, record) in snapshot.links {
             let state = snapshot.state(of: record)
             let values: [(String, UInt64)] = [

@@ -9,7 +9,6 @@ actor StandaloneMonitor {
     private let link: SupervisorLink
     private let state: StateReader
     private let logger: Logger
-    private let startedAt = SupervisorIdentity.startedAt()
     private var reloadedAt: Int64 = 0
     private var entry: TunnelEntry?
     private var sockets: MonitorSockets?
@@ -75,7 +74,6 @@ actor StandaloneMonitor {
     private func format() -> MonitorFormat? {
         guard let entry else { return nil }
         return MonitorFormat(
-            snapshot: TunnelSnapshot(entry, state), startedAt: startedAt, reloadedAt: reloadedAt,
-            now: Clock.wallMilliseconds())
+            snapshot: TunnelSnapshot(entry, state), uptime: SupervisorIdentity.uptime(), reloadedAt: reloadedAt)
     }
 }

@@ -6,7 +6,6 @@ import TunnelModel
 actor TunnelMonitors {
     private let directory: TunnelDirectory
     private let logger: Logger
-    private let startedAt = SupervisorIdentity.startedAt()
     private var running: [Int64: Running] = [:]
 
     private struct Running {
@@ -46,12 +45,11 @@ actor TunnelMonitors {
     }
 
     private func start(_ monitoring: Monitoring, of id: Int64) -> Running {
-        let (directory, startedAt) = (directory, startedAt)
+        let directory = directory
         let sockets = MonitorSockets(monitoring) {
             guard let snapshot = await directory.snapshot(of: id) else { return nil }
             return MonitorFormat(
-                snapshot: snapshot, startedAt: startedAt, reloadedAt: snapshot.entry.reloadedAt,
-                now: Clock.wallMilliseconds())
+                snapshot: snapshot, uptime: SupervisorIdentity.uptime(), reloadedAt: snapshot.entry.reloadedAt)
         }
         return Running(monitoring: monitoring, sockets: sockets)
     }

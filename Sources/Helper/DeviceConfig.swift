@@ -38,17 +38,29 @@ extension DeviceConfig {
     /// What leads to `self` (nil: to a device that we leave alone) from a device on which any of `earlier` may still be,
     /// in part or whole. What nobody here has put on the device is never touched.
     static func steps(to target: DeviceConfig?, from earlier: [DeviceConfig]) -> [DeviceStep] {
-        var steps: [DeviceStep] = []
+        var removals: [DeviceStep] = []
         var seen: Set<Route> = Set(target?.routes ?? [])
-        for route in earlier.flatMap(\.routes) where seen.insert(route).inserted { steps.append(.removeRoute(route)) }
-        var kept: Set<CIDR> = Set(target?.addresses ?? [])
-        for address in earlier.flatMap(\.addresses) where kept.insert(address).inserted {
-            steps.append(.removeAddress(address))
+        for route in earlier.flatMap(\.routes) where seen.insert(route).inserted {
+            removals.append(.removeRoute(route))
         }
-        guard let target else { return steps }
+        var kept: Set<CIDR> = Set(target?.addresses ?? [])
+        // With the last address of a device the kernel drops every route through it, whoever has made it: the new ones
+        // come first, but for the same address with another prefix.
+        var leftovers: [DeviceStep] = []
+        for address in earlier.flatMap(\.addresses) where kept.insert(address).inserted {
+            let isReplaced = target?.addresses.contains { $0.address == address.address } ?? true
+            if isReplaced {
+                removals.append(.removeAddress(address))
+            } else {
+                leftovers.append(.removeAddress(address))
+            }
+        }
+        guard let target else { return removals + leftovers }
+        let additions = target.addresses.map { DeviceStep.addAddress($0) }
+        // The kernel may have taken an address away with an older one of the same network.
+        let again = leftovers.isEmpty ? [] : leftovers + additions
         // The routes again too: the kernel drops those that an address or the device's state carried.
-        return steps + [.setUp(mtu: target.mtu)] + target.addresses.map { .addAddress($0) }
-            + target.routes.map { .addRoute($0) }
+        return removals + [.setUp(mtu: target.mtu)] + additions + again + target.routes.map { .addRoute($0) }
     }
 }
 

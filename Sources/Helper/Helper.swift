@@ -56,8 +56,9 @@ public final class Helper {
     private var isStopping = false
     private var code: Int32 = 0
 
-    /// Bounds how long scripts may take when the tunnel ends.
-    public static let stopLimit = UInt64.seconds(10)
+    /// Bounds how long scripts may take when the tunnel ends: one of them, and all.
+    static let scriptStopLimit = UInt64.seconds(10)
+    public static let stopLimit = UInt64.seconds(60)
 
     public init(channel: consuming OwnedDescriptor, settings: HelperSettings, log: Logger) throws {
         self.channel = Channel(channel)
@@ -181,7 +182,8 @@ public final class Helper {
         let scripts = ScriptRunner(
             loop: loop, children: children, policy: ScriptPolicy(directory: settings.scriptDirectory), log: log,
             report: { [weak self] text in self?.report(nil, .script, text) },
-            tell: { [weak self] told in if self?.watch != nil { self?.send(.scripts(told)) } })
+            tell: { [weak self] told in if self?.watch != nil { self?.send(.scripts(told)) } },
+            undone: { [weak self] in self?.device?.configureAgain() })
         if !settings.isRehearsal { self.device = device }
         self.scripts = scripts
         guard let resume else { return }
@@ -238,7 +240,7 @@ public final class Helper {
         self.code = code
         resolver.stop()
         guard let scripts else { return loop.stop() }
-        scripts.stop(limit: Self.stopLimit) { [weak self] in self?.loop.stop() }
+        scripts.stop(each: Self.scriptStopLimit, limit: Self.stopLimit) { [weak self] in self?.loop.stop() }
     }
 
     // MARK: Title

@@ -32,6 +32,10 @@ final class LinkSocket {
     private var bound: (bind: BindAddress, isIPv6: Bool)?
     /// A socket of this link was given up just now: the same port may be taken for a moment more.
     private var isReplacing = false
+    /// The family to try next, of a peer that does not answer in the other.
+    private var nextFamily: Bool?
+    /// How often in a row the peer's name was asked for again because it does not answer.
+    private var fruitlessLookups = 0
     private var localName = NameLookup(field: "bind", source: .localName)
     private var remoteName = NameLookup(field: "remote", source: .remoteName)
     /// Whether the remote's addresses, as they are known now, have been told.
@@ -94,7 +98,10 @@ final class LinkSocket {
             return proceed()
         }
         // A peer that is down asks again and again: not more than one question a second.
-        guard !remoteName.isRunning, Clock.now() - remoteName.lastStart >= .seconds(1) else { return }
+        let now = Clock.now()
+        guard !remoteName.isRunning, now - remoteName.lastStart >= .seconds(1) else { return }
+        // What was asked longer ago was of another outage.
+        fruitlessLookups = now - remoteName.lastStart > .seconds(30) ? 1 : fruitlessLookups + 1
         lookUp(\.remoteName)
     }
 
@@ -128,7 +135,9 @@ final class LinkSocket {
         case .address(let address): return address.isIPv6
         // A server answers whoever asks, so it has no need to wait for its peer's name.
         case .name:
-            if let bound, remoteName.addresses.contains(where: { $0.isIPv6 == bound.isIPv6 }) { return bound.isIPv6 }
+            if let kept = nextFamily ?? bound?.isIPv6, remoteName.addresses.contains(where: { $0.isIPv6 == kept }) {
+                return kept
+            }
             return remoteName.addresses.first?.isIPv6 ?? (mode == .server ? false : nil)
         case nil: return false
         }
@@ -210,7 +219,14 @@ final class LinkSocket {
             surroundings.report(source, nil)
             if lookup == \.remoteName {
                 hasToldRemote = false
-                if link.bind.host == nil, let bound, family != bound.isIPv6 { giveUpSocket() }
+                if link.bind.host == nil, let bound {
+                    // A family that leads nowhere is left, if there is another.
+                    if mode == .client, fruitlessLookups >= 2 {
+                        nextFamily = !bound.isIPv6
+                        fruitlessLookups = 0
+                    }
+                    if family != bound.isIPv6 { giveUpSocket() }
+                }
             }
             proceed()
         case .failure(let failure):
@@ -237,6 +253,7 @@ final class LinkSocket {
             let description = link.bind.port == nil && link.bind.host == nil ? "any port" : "\(address)"
             let socket = try UDPSocket.open(bind: address.system, description: description)
             bound = (link.bind, address.isIPv6)
+            nextFamily = nil
             bindBackoff.succeeded()
             bindFailures = 0
             isReplacing = false

@@ -18,6 +18,9 @@ final class ScriptRunner {
     private let report: (String?) -> Void
     /// Called with what scripts have been told, for a successor.
     private let tell: (ToldScripts) -> Void
+    /// Called once another definition's work has been undone.
+    private let undone: () -> Void
+    private var isUndoing = false
 
     private var ledger = ScriptLedger()
     private var running: RunningScript?
@@ -25,6 +28,7 @@ final class ScriptRunner {
     private var lingering: [RunningScript] = []
     private static let maximumLingering = 16
     private var whenIdle: (() -> Void)?
+    private var lastLimit = ScriptRunner.timeLimit
     /// A predecessor's script that still runs.
     private var orphan: pid_t?
     /// Until the event that could not be run is tried again.
@@ -34,7 +38,7 @@ final class ScriptRunner {
 
     init(
         loop: EventLoop, children: Children, policy: ScriptPolicy, log: Logger, report: @escaping (String?) -> Void,
-        tell: @escaping (ToldScripts) -> Void
+        tell: @escaping (ToldScripts) -> Void, undone: @escaping () -> Void = {}
     ) {
         self.loop = loop
         self.children = children
@@ -42,6 +46,7 @@ final class ScriptRunner {
         self.log = log
         self.report = report
         self.tell = tell
+        self.undone = undone
     }
 
     func resume(_ context: ScriptContext?, linksUp: [LinkName], told: ToldScripts) {
@@ -85,18 +90,34 @@ final class ScriptRunner {
     }
 
     /// Tells the scripts that all is down, then calls `done`; after `limit` nanoseconds in any case.
-    func stop(limit: UInt64, done: @escaping () -> Void) {
+    ///
+    /// - Parameter each: how long one script may take now.
+    func stop(each: UInt64, limit: UInt64, done: @escaping () -> Void) {
         ledger.allDown()
         whenIdle = done
+        lastLimit = each
         loop.after(limit) { [weak self] in
             guard let self, let done = whenIdle else { return }
             running?.kill()
             if let orphan { Glibc.kill(-orphan, SIGKILL) }
-            log.error("the status command did not end in time", metadata: ["seconds": "\(limit / 1_000_000_000)"])
+            log.error("the status commands did not end in time", metadata: ["seconds": "\(limit / 1_000_000_000)"])
             whenIdle = nil
             done()
         }
+        limitLast()
         tryNow()
+    }
+
+    /// At the end less time is given: whoever ends everything waits for it.
+    private func limitLast() {
+        guard let pid = running?.pid ?? orphan else { return }
+        loop.after(lastLimit) { [weak self] in
+            guard let self, pid == running?.pid ?? orphan else { return }
+            log.error(
+                "status command runs too long for the end and is killed",
+                metadata: ["event": "\(running?.event ?? "")", "seconds": "\(lastLimit / 1_000_000_000)"])
+            Glibc.kill(-pid, SIGKILL)
+        }
     }
 
     private func tryNow() {
@@ -122,6 +143,10 @@ final class ScriptRunner {
                 return
             }
             before = ledger
+        }
+        if isUndoing {
+            isUndoing = false
+            undone()
         }
         guard let done = whenIdle else { return }
         whenIdle = nil
@@ -162,6 +187,8 @@ final class ScriptRunner {
                 self?.overrun()
             }
             children.add(pid) { [weak self] end in self?.ended(end) }
+            if !ledger.isCurrent(event) { isUndoing = true }
+            if whenIdle != nil { limitLast() }
             tellTold()
             return true
         } catch {

@@ -54,6 +54,12 @@ final class TunnelDevice {
         proceed()
     }
 
+    /// A script has undone what it did, and perhaps what was done here since.
+    func configureAgain() {
+        isConfigured = false
+        if timer == nil { proceed() }
+    }
+
     /// Someone else has deleted it.
     func lost() {
         guard existing != nil else { return }
@@ -119,7 +125,7 @@ final class TunnelDevice {
             isConfigured = true
             return
         }
-        if let target { applied.append(target) }
+        if let target, !applied.contains(target) { applied.append(target) }
         var netlink = try Netlink()
         guard let link = try netlink.link(named: name) else {
             throw SystemError(ENODEV, "configure \(name)", hint: "someone else has renamed or deleted the device")

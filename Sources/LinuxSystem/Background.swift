@@ -27,14 +27,21 @@ public struct Background: ~Copyable {
     /// Lets the waiting parent go, and leaves its terminal and its directory, which may be on a disk to be unmounted.
     public consuming func ready(keepsStandardError: Bool) {
         _ = chdir("/")
-        let null = open("/dev/null", O_RDWR | O_CLOEXEC)
-        if null >= 0 {
-            dup2(null, 0)
-            dup2(null, 1)
-            if !keepsStandardError { dup2(null, 2) }
-            close(null)
-        }
+        StandardStreams.leave(keepsStandardError: keepsStandardError)
         var byte: UInt8 = 1
         _ = write(notify.raw, &byte, 1)
+    }
+}
+
+/// Descriptors 0 to 2, which are those of whoever has started this process.
+public enum StandardStreams {
+    /// Nobody who waits for their end is kept waiting by this process.
+    public static func leave(keepsStandardError: Bool) {
+        let null = open("/dev/null", O_RDWR | O_CLOEXEC)
+        guard null >= 0 else { return }
+        dup2(null, 0)
+        dup2(null, 1)
+        if !keepsStandardError { dup2(null, 2) }
+        if null > 2 { close(null) }
     }
 }

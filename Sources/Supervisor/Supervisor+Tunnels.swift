@@ -93,7 +93,9 @@ extension Supervisor {
         let helperSettings = helperSettings
         let helperLog = Logger(label: "helper")
         let kept = [channel, settings.logDescriptor].compactMap { $0 }
+        let keepsStandardError = settings.childrenShareStandardError
         return try ChildProcess.fork(keeping: kept) {
+            StandardStreams.leave(keepsStandardError: keepsStandardError)
             do {
                 return try Helper(channel: OwnedDescriptor(owning: channel), settings: helperSettings, log: helperLog)
                     .run()

@@ -56,7 +56,9 @@ public final class Supervisor {
     private var isFinished = false
     /// When we were first sent a signal to end.
     private var firstEnd: UInt64?
-    /// Signals to end that come so close together are one: timeout(1) sends its own to the process and to its group.
+    private var lastReload: UInt64?
+    private var reloadTimer: EventLoop.TimerID?
+    /// Signals that come so close together are one: timeout(1) sends its own to the process and to its group.
     private static let sameSignal = UInt64.milliseconds(500)
 
     /// After a first restart that does not wait.
@@ -152,8 +154,19 @@ public final class Supervisor {
         stop()
     }
 
+    /// `pkill -HUP` reaches all of our processes, each of which passes it on: once more after the last one is enough.
     private func reload(_ sender: String) {
-        guard !isStopping else { return }
+        guard !isStopping, reloadTimer == nil else { return }
+        let now = Clock.now()
+        if let lastReload, now - lastReload < Self.sameSignal {
+            reloadTimer = loop.after(Self.sameSignal) { [weak self] in
+                self?.reloadTimer = nil
+                self?.lastReload = nil
+                self?.reload(sender)
+            }
+            return
+        }
+        lastReload = now
         log.notice("SIGHUP: reloading", metadata: ["from": "\(sender)"])
         service.reloading()
         switch source {

@@ -58,7 +58,7 @@ import TunnelModel
         let path = FileManager.default.temporaryDirectory.appendingPathComponent("monitor-\(UUID())").path
         let (server, problems) = await MonitorServer.start(Monitoring(unixPath: path)) {
             guard let snapshot = await control.directory.snapshot(of: 1) else { return nil }
-            return MonitorFormat(snapshot: snapshot, startedAt: 0, reloadedAt: 0, now: 0)
+            return MonitorFormat(snapshot: snapshot, uptime: 0, reloadedAt: 0)
         }
         try #require(problems.isEmpty, "\(problems)")
         return (server, path)

@@ -77,6 +77,34 @@ struct LinkSocketTests {
         #expect(around.told.count == 1)
     }
 
+    /// Of two families one may lead nowhere: after two rounds without an answer the other is tried, and so on.
+    @Test func aPeerThatDoesNotAnswerIsTriedInItsOtherFamily() throws {
+        let around = try Surroundings()
+        let socket = try around.socket("adsl,remote=peer.example:5080")
+        socket.proceed()
+        try around.answer("2001:db8::1", "192.0.2.1")
+        #expect(around.told.first == "IPv6 socket")
+        for (round, family) in [(1, nil), (2, "IPv4 socket"), (3, nil), (4, "IPv6 socket")] as [(Int, String?)] {
+            around.told = []
+            try waitUntil("question \(round)", within: .seconds(10)) {
+                socket.resolveAgain()
+                return around.questions.count > round
+            }
+            try around.answer("2001:db8::1", "192.0.2.1")
+            #expect(around.told.first { $0.hasSuffix("socket") } == family, "\(round): \(around.told)")
+        }
+        // Where there is no other, it stays.
+        for round in [5, 6, 7] {
+            around.told = []
+            try waitUntil("question \(round)", within: .seconds(10)) {
+                socket.resolveAgain()
+                return around.questions.count > round
+            }
+            try around.answer("2001:db8::1")
+            #expect(!around.told.contains { $0.hasSuffix("socket") }, "\(around.told)")
+        }
+    }
+
     @Test func aNameWhoseAddressIsNotOursIsLookedUpAgain() throws {
         let around = try Surroundings()
         let socket = try around.socket("adsl,bind=own.example", mode: .server)

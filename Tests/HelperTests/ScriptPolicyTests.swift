@@ -149,11 +149,11 @@ struct ScriptRunnerTests {
         var told: [ToldScripts] = []
     }
 
-    private func makeRunner(_ reports: Reports) -> ScriptRunner {
+    private func makeRunner(_ reports: Reports, undone: @escaping () -> Void = {}) -> ScriptRunner {
         ScriptRunner(
             loop: loop, children: Children(loop: loop), policy: ScriptPolicy(directory: directory.path),
             log: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, report: { reports.texts.append($0) },
-            tell: { reports.told.append($0) })
+            tell: { reports.told.append($0) }, undone: undone)
     }
 
     private func log() -> String {
@@ -172,7 +172,7 @@ struct ScriptRunnerTests {
         let runner = makeRunner(reports)
         runner.configure(definition)
         runner.set(link, isUp: true)
-        runner.stop(limit: .seconds(60)) { loop.stop() }
+        runner.stop(each: .seconds(60), limit: .seconds(60)) { loop.stop() }
         try loop.run()
         // The first run had begun when the end came; the device was never told of.
         let lines = log().split(separator: "\n").map(String.init)
@@ -204,7 +204,7 @@ struct ScriptRunnerTests {
             try #require(Clock.now() < limit)
             try loop.turn()
         }
-        runner.stop(limit: .seconds(60)) { loop.stop() }
+        runner.stop(each: .seconds(60), limit: .seconds(60)) { loop.stop() }
         try loop.run()
         #expect(log().hasSuffix("tuntap_up\nrtun_down\ntuntap_down\n"))
     }
@@ -215,8 +215,51 @@ struct ScriptRunnerTests {
         let runner = makeRunner(Reports())
         runner.configure(definition)
         runner.set(link, isUp: true)
-        runner.stop(limit: .milliseconds(50)) { loop.stop() }
+        runner.stop(each: .seconds(60), limit: .milliseconds(50)) { loop.stop() }
         try loop.run()
+    }
+
+    /// Nor does it keep what comes after it from being run.
+    @Test func atTheEndOneScriptThatHangsCostsNoOther() throws {
+        directory.file("log", "", mode: 0o600)
+        var definition = definition
+        definition.statusCommand = directory.file(
+            "up.sh", "#!/bin/sh\necho $2 >> \(directory.path)/log\n[ $2 = tuntap_down ] || sleep 1000\n")
+        let runner = makeRunner(Reports())
+        runner.configure(definition)
+        runner.set(link, isUp: true)
+        let limit = Clock.now() + .seconds(20)
+        while log() != "rtun_up\n" {
+            try #require(Clock.now() < limit)
+            try loop.turn()
+        }
+        runner.stop(each: .milliseconds(300), limit: .seconds(60)) { loop.stop() }
+        try loop.run()
+        #expect(log() == "rtun_up\nrtun_down\n")
+    }
+
+    /// Whoever configures a device without a script does so once the script has taken its own back.
+    @Test func theEndOfAScriptsWorkIsTold() throws {
+        directory.file("log", "", mode: 0o600)
+        var definition = definition
+        definition.statusCommand = directory.file("up.sh", "#!/bin/sh\necho $2 >> \(directory.path)/log\n")
+        var undone: [String] = []
+        let runner = makeRunner(Reports()) { [self] in undone.append(log()) }
+        runner.configure(definition)
+        runner.set(link, isUp: true)
+        let limit = Clock.now() + .seconds(20)
+        while log() != "rtun_up\ntuntap_up\n" {
+            try #require(Clock.now() < limit)
+            try loop.turn()
+        }
+        #expect(undone.isEmpty)
+        definition.statusCommand = nil
+        runner.configure(definition)
+        while undone.isEmpty {
+            try #require(Clock.now() < limit)
+            try loop.turn()
+        }
+        #expect(undone == ["rtun_up\ntuntap_up\nrtun_down\ntuntap_down\n"])
     }
 
     @Test func outputIsCutIntoLinesAndBounded() {

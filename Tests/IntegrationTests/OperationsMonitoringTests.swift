@@ -45,7 +45,7 @@ import TunnelTestKit
                 #expect(status["version"] is String)
                 #expect(try #require(status["uptime"] as? Int) < 600)
                 #expect(status["last_reload"] is Int)
-                let pid = Int(try bed.pid(of: "mlvpn-control"))
+                let pid = Int(bed.daemon.process.pid)
                 #expect(status["pid"] as? Int == pid)
                 let device = try #require(status["tuntap"] as? [String: String])
                 #expect(device == ["type": "tun", "name": "mlacme"])

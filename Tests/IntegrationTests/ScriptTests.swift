@@ -46,6 +46,30 @@ import TunnelTestKit
         }
     }
 
+    /// The script takes down what it has set up; the device is configured without it then.
+    @Test func aTunnelWhoseScriptIsTakenAwayGoesOn() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            let script = try bed.rig.file(
+                "down-script",
+                """
+                #!/bin/sh -e
+                [ "$2" != tuntap_up ] || { ip address replace "$IP4" dev "$1"; ip link set dev "$1" up; }
+                [ "$2" != tuntap_down ] || { sleep 0.3; ip link set dev "$1" down; ip address flush dev "$1"; }
+
+                """, mode: 0o700)
+            try bed.addTunnel("acme", wires: [1])
+            let client = try bed.startClient(
+                "acme", in: customer, wires: [1], general: "statuscommand = \"\(script)\"")
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try bed.rig.run(["sed", "-i", "/statuscommand/d", "\(bed.rig.directory)/acme.conf"])
+            client.signal(SIGHUP)
+            try waitUntil("the file to be read again", within: .seconds(10)) { client.output.contains("reloaded") }
+            try bed.rig.run(["sleep", "1"])
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(5))
+        }
+    }
+
     /// The helper is killed while a script runs: what it has not told its successor does, one script at a time; and what
     /// was told is taken back though no helper is there when the tunnel ends.
     @Test func aKilledHelperCostsNoEvent() throws {
