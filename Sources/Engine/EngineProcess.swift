@@ -228,7 +228,8 @@ private final class MainLoop {
         for index in 0..<count {
             workers.append(
                 try Worker(
-                    index: index, shared: shared, offloads: offloads, poolBytes: Self.poolBytes / count,
+                    index: index, shared: shared, offloads: offloads,
+                    poolBytes: max(Self.poolBytes / count, Self.leastPool),
                     givesWay: arguments.priority == .realtime))
         }
         for worker in workers { try startThread(worker) }
@@ -238,6 +239,9 @@ private final class MainLoop {
 
     /// Packets that wait for a gap, over all tunnels.
     private static let poolBytes = 64 << 20
+    /// Of one worker, however many there are: several tunnels that fill their queues leave some for others. It is not taken
+    /// before it is used.
+    private static let leastPool = 32 << 20
 
     private func startThread(_ worker: Worker) throws {
         var thread = pthread_t()

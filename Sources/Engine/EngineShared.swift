@@ -16,7 +16,8 @@ final class EngineShared: Sendable {
     /// An eventfd of control's, written at events.
     private let controlWake: Int32
     private let events = Mutex<Void>(())
-    private let flows = Mutex<Set<UInt32>>([])
+    /// With each, whether it is a server's.
+    private let flows = Mutex<[UInt32: Bool]>([:])
     let spareSlots = SpareSlots()
 
     init(state: MappedState, log: Logger, noticeWake: Int32, controlWake: Int32) {
@@ -29,18 +30,22 @@ final class EngineShared: Sendable {
     // MARK: Flow ids
 
     /// A flow_id that nothing in this process uses.
-    func takeFlowID() -> UInt32 {
+    func takeFlowID(isServer: Bool) -> UInt32 {
         flows.withLock { taken in
             var generator = SystemRandomNumberGenerator()
             var id = generator.next() as UInt32
-            while !taken.insert(id).inserted { id = generator.next() }
+            while taken[id] != nil { id = generator.next() }
+            taken[id] = isServer
             return id
         }
     }
 
-    func noteFlowID(_ id: UInt32) { flows.withLock { _ = $0.insert(id) } }
-    func releaseFlowID(_ id: UInt32) { flows.withLock { _ = $0.remove(id) } }
-    func isOwnFlow(_ id: UInt32) -> Bool { flows.withLock { $0.contains(id) } }
+    func noteFlowID(_ id: UInt32, isServer: Bool) { flows.withLock { $0[id] = isServer } }
+    func releaseFlowID(_ id: UInt32) { flows.withLock { _ = $0.removeValue(forKey: id) } }
+
+    /// Whether a datagram that came to a server, or to a client, is one of our own that somebody sent back. A server and a
+    /// client of one process may well be each other's peers.
+    func isReflected(_ id: UInt32, toServer: Bool) -> Bool { flows.withLock { $0[id] == toServer } }
 
     // MARK: Notices and events
 

@@ -42,6 +42,7 @@ extension TunnelRuntime {
             resequencer?.deallocate()
             resequencer = Self.makeResequencer(tunnel.definition)
         }
+        let formerOffloads = definition.offloads
         definition = tunnel.definition
         isCleartext = definition.cleartextData
         clampsMSS = definition.clampMSS
@@ -69,6 +70,13 @@ extension TunnelRuntime {
             }
             if held.socket >= 0 { attachSocket(link, held.socket, now) }
             setPeers(link, held.peers, now)
+        }
+        if definition.offloads != formerOffloads {
+            forEachLink { link in
+                for socket in [links[link].socket, links[link].nextSocket] where socket >= 0 {
+                    setOffloads(link, socket)
+                }
+            }
         }
         applyFilters(tunnel)
         // Weights may have changed though the links that share the traffic have not.
@@ -149,10 +157,10 @@ extension TunnelRuntime {
         if isResumed {
             resume.pointee.session.settings = settings
             resume.pointee.session.resume(now: now.nanoseconds)
-            shared.noteFlowID(resume.pointee.session.flowID)
+            shared.noteFlowID(resume.pointee.session.flowID, isServer: settings.isServer)
         } else {
             let session = LinkSession(
-                settings: settings, flowID: shared.takeFlowID(),
+                settings: settings, flowID: shared.takeFlowID(isServer: settings.isServer),
                 sequence: UInt64(max(0, now.wallMilliseconds)) * 1000, now: now.nanoseconds)
             resume.pointee = LinkResume(
                 layout: LinkResume.layout, identity: identity, session: session, local: clinux_address())

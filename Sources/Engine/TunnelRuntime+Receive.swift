@@ -175,7 +175,8 @@ extension TunnelRuntime {
             record.pointee.droppedMalformed &+= 1
             return
         }
-        var isOther = isForOther(state, flow: header.flowID, isHandshake: type == .auth || type == .authOK)
+        let isHandshake = type == .auth || type == .authOK
+        var isOther = isForOther(state, flow: header.flowID, isHandshake: isHandshake)
         var (session, cipher) = sealedSession(state, isOther: isOther)
         var body = bytes + DatagramHeader.size
         var bodyCount = count - DatagramHeader.size
@@ -185,18 +186,25 @@ extension TunnelRuntime {
                 UnsafeRawBufferPointer(start: body, count: bodyCount), from: from)
         } else {
             guard session.pointee.isWorthOpening(header, type, now: now.nanoseconds) else {
-                record.pointee.droppedReplay &+= 1
+                if session.pointee.knows(header.flowID) {
+                    record.pointee.droppedReplay &+= 1
+                } else {
+                    record.pointee.droppedState &+= 1
+                }
                 return
             }
             let plaintext = buffers.plaintext(link) + (body + Datagram.macSize - buffers.receive(link))
             var isOpen = cipher.openRoomy(
                 body, count: bodyCount, to: plaintext, flowID: header.flowID, sequence: header.sequence)
             // Stock goes on with its flow_id and numbers when it is given another password.
-            if !isOpen, state.pointee.other != nil {
+            if !isOpen, let other = state.pointee.other {
                 isOther.toggle()
                 (session, cipher) = sealedSession(state, isOther: isOther)
+                // The password before begins nothing any more.
+                let isFormer = isOther != other.pointee.isNext
                 isOpen =
-                    session.pointee.isWorthOpening(header, type, now: now.nanoseconds)
+                    !(isFormer && isHandshake && !session.pointee.knows(header.flowID))
+                    && session.pointee.isWorthOpening(header, type, now: now.nanoseconds)
                     && cipher.openRoomy(
                         body, count: bodyCount, to: plaintext, flowID: header.flowID, sequence: header.sequence)
             }
@@ -207,10 +215,10 @@ extension TunnelRuntime {
             }
             body = plaintext
             bodyCount -= Datagram.macSize
-            let shared = shared
+            let (shared, isServer) = (shared, definition.mode == .server)
             reception = session.pointee.receive(
                 header, type, body: UnsafeRawBufferPointer(start: body, count: bodyCount), from: from,
-                now: now.nanoseconds, isOwnFlow: { shared.isOwnFlow($0) })
+                now: now.nanoseconds, isOwnFlow: { shared.isReflected($0, toServer: isServer) })
             if case .dropped = reception {
             } else if session.pointee.peer == from {
                 state.pointee.resume.pointee.local = local
@@ -324,7 +332,10 @@ extension TunnelRuntime {
 
     /// Without a virtio header on the device, the packets behind it are written as they are: there is one.
     private func write(_ vectors: UnsafeBufferPointer<iovec>) {
-        guard device >= 0 else { return }
+        guard device >= 0 else {
+            record.pointee.droppedDevice &+= UInt64(vectors.count - 1)
+            return
+        }
         let parts = features.hasVirtioHeader ? vectors : UnsafeBufferPointer(rebasing: vectors.dropFirst())
         record.pointee.deviceWrites &+= 1
         if writev(device, parts.baseAddress, Int32(parts.count)) < 0 {

@@ -195,6 +195,7 @@ extension TunnelRuntime {
             record.pointee.droppedNoLink &+= 1
         }
         collectDropped()
+        record.pointee.queuedPackets = 0
     }
 
     /// When a pace opens for what waits.
@@ -230,9 +231,11 @@ extension TunnelRuntime {
         let roundTrip = session.pointee.roundTrip
         let answersPromptly = session.pointee.capabilities.contains(.receiverReports) && !isCleartext
         links[link].health.isAnsweredPromptly = answersPromptly
+        // Before anything was measured a round trip may take long.
         links[link].health.patience =
-            answersPromptly
-            ? (roundTrip.smoothed + 4 * roundTrip.variation) * 1000 + 120 * millisecond : 2200 * millisecond
+            !answersPromptly
+            ? 2200 * millisecond
+            : roundTrip.hasSample ? (roundTrip.smoothed + 4 * roundTrip.variation) * 1000 + 120 * millisecond : second
         if links[link].health.check(lastEcho: session.pointee.lastEcho, now: now.nanoseconds) {
             log.notice(
                 links[link].health.isSuspect ? "link does not answer and leaves the bond" : "link answers again",

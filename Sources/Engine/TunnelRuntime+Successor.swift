@@ -39,7 +39,8 @@ extension TunnelRuntime {
                 return
             }
             let session = LinkSession(
-                settings: links[link].session.pointee.settings, flowID: shared.takeFlowID(),
+                settings: links[link].session.pointee.settings,
+                flowID: shared.takeFlowID(isServer: definition.mode == .server),
                 sequence: UInt64(max(0, now.wallMilliseconds)) * 1000, now: now.nanoseconds)
             let other = UnsafeMutablePointer<OtherSession>.allocate(capacity: 1)
             other.initialize(

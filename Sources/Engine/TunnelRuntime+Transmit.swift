@@ -203,43 +203,47 @@ extension TunnelRuntime {
         let run = state.pointee.run
         state.pointee.run.reset()
         let record = state.pointee.record
-        var result = 0
         if now.nanoseconds >= state.pointee.segmentationReturn {
             state.pointee.usesSegmentation = true
             state.pointee.segmentationReturn = .max
         }
         if run.datagrams == 1 || state.pointee.usesSegmentation {
-            result = transfer(
+            let result = transfer(
                 state, run.base, run.used, segmentSize: run.datagrams > 1 ? UInt16(run.segmentSize) : 0)
             if result == -Int(EIO) || result == -Int(EINVAL) || result == -Int(EMSGSIZE), run.datagrams > 1 {
                 // The device or its MTU does not allow segmentation: one by one for a while.
                 state.pointee.usesSegmentation = false
                 state.pointee.segmentationReturn = now.nanoseconds + Self.segmentationPause
-                result = sendOneByOne(state, run)
+                sendOneByOne(link, run)
+            } else {
+                count(link, run.datagrams, run.used, result)
             }
         } else {
-            result = sendOneByOne(state, run)
+            sendOneByOne(link, run)
         }
         record.pointee.txBatches &+= 1
-        if result < 0 {
-            record.pointee.droppedSend &+= UInt64(run.datagrams)
-            reportSendError(link, -result)
-        } else {
-            record.pointee.txPackets &+= UInt64(run.datagrams)
-            record.pointee.txBytes &+= UInt64(run.used)
-        }
         state.pointee.health.sent(now: now.nanoseconds)
     }
 
-    private func sendOneByOne(_ state: UnsafeMutablePointer<LinkRuntime>, _ run: SendRun) -> Int {
+    private func sendOneByOne(_ link: Int, _ run: SendRun) {
         var offset = 0
-        var result = 0
         while offset < run.used {
-            let count = min(run.segmentSize, run.used - offset)
-            result = min(result, transfer(state, run.base + offset, count, segmentSize: 0))
-            offset += count
+            let size = min(run.segmentSize, run.used - offset)
+            count(link, 1, size, transfer(links + link, run.base + offset, size, segmentSize: 0))
+            offset += size
         }
-        return result
+    }
+
+    /// Notes what became of datagrams; `result` below 0: an error's code with its sign changed.
+    private func count(_ link: Int, _ datagrams: Int, _ bytes: Int, _ result: Int) {
+        let record = links[link].record
+        if result < 0 {
+            record.pointee.droppedSend &+= UInt64(datagrams)
+            reportSendError(link, -result)
+        } else {
+            record.pointee.txPackets &+= UInt64(datagrams)
+            record.pointee.txBytes &+= UInt64(bytes)
+        }
     }
 
     private func transfer(

@@ -237,7 +237,7 @@ final class TunnelRuntime {
             let index = (choices.firstIndex(of: links[link].session.pointee.peer) ?? -1) + 1
             links[link].session.pointee.configure(peer: choices[index % choices.count])
         }
-        if links[link].unanswered % 6 == 2 { shared.post(.resolveAgain(slot: slot, linkSlot: links[link].slot)) }
+        if links[link].unanswered % 3 == 2 { shared.post(.resolveAgain(slot: slot, linkSlot: links[link].slot)) }
     }
 
     // MARK: State changes

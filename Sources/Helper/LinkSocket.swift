@@ -34,8 +34,8 @@ final class LinkSocket {
     private var isReplacing = false
     /// The family to try next, of a peer that does not answer in the other.
     private var nextFamily: Bool?
-    /// How often in a row the peer's name was asked for again because it does not answer.
-    private var fruitlessLookups = 0
+    /// The peer's name was asked for again because the peer does not answer.
+    private var isUnanswered = false
     private var localName = NameLookup(field: "bind", source: .localName)
     private var remoteName = NameLookup(field: "remote", source: .remoteName)
     /// Whether the remote's addresses, as they are known now, have been told.
@@ -98,10 +98,8 @@ final class LinkSocket {
             return proceed()
         }
         // A peer that is down asks again and again: not more than one question a second.
-        let now = Clock.now()
-        guard !remoteName.isRunning, now - remoteName.lastStart >= .seconds(1) else { return }
-        // What was asked longer ago was of another outage.
-        fruitlessLookups = now - remoteName.lastStart > .seconds(30) ? 1 : fruitlessLookups + 1
+        guard !remoteName.isRunning, Clock.now() - remoteName.lastStart >= .seconds(1) else { return }
+        isUnanswered = true
         lookUp(\.remoteName)
     }
 
@@ -221,10 +219,8 @@ final class LinkSocket {
                 hasToldRemote = false
                 if link.bind.host == nil, let bound {
                     // A family that leads nowhere is left, if there is another.
-                    if mode == .client, fruitlessLookups >= 2 {
-                        nextFamily = !bound.isIPv6
-                        fruitlessLookups = 0
-                    }
+                    if mode == .client, isUnanswered { nextFamily = !bound.isIPv6 }
+                    isUnanswered = false
                     if family != bound.isIPv6 { giveUpSocket() }
                 }
             }

@@ -65,7 +65,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     private static let longestPause = 600 * second
     /// Bytes per second: less is no traffic worth a trial.
     private static let leastRate: Double = 40_000
-    /// Sets are tried out among so many links; of more, the best by themselves.
+    /// Every set is tried out of so many links, the best by themselves; others may join.
     private static let mostCompared = 5
 
     public init() {}
@@ -96,27 +96,22 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         let present = chosen & mask
         let compared = worthComparing(mask, flows, observe)
         noteSturdiness(present, flows, observe)
-        select(compared, present == 0 ? compared : present, flows, now, observe)
+        select(mask, compared, present == 0 ? compared : present, flows, now, observe)
         reviewTrials(mask, flows, isBusy, now, observe)
         return chosen
     }
 
+    /// - Parameter compared: those of `mask` of which every set is tried.
     private mutating func select(
-        _ mask: UInt32, _ present: UInt32, _ flows: Double, _ now: Int64, _ observe: (Int) -> Observation
+        _ mask: UInt32, _ compared: UInt32, _ present: UInt32, _ flows: Double, _ now: Int64,
+        _ observe: (Int) -> Observation
     ) {
-        var best = present
-        var most = promise(of: present, flows, observe)
-        let standard = most
-        // Every set of links.
-        var set = mask
-        while set != 0 {
-            let rate = promise(of: set, flows, observe)
-            let isLarger = set.nonzeroBitCount > best.nonzeroBitCount
-            if rate > most * 1.001 || (rate >= most * 0.999 && isLarger) {
-                most = max(most, rate)
-                best = set
-            }
-            set = (set &- 1) & mask
+        let standard = promise(of: present, flows, observe)
+        var (best, most) = (present, standard)
+        let other = bestSet(of: mask, comparing: compared, flows, observe)
+        let rate = promise(of: other, flows, observe)
+        if rate > most * 1.001 || (rate >= most * 0.999 && other.nonzeroBitCount > best.nonzeroBitCount) {
+            (best, most) = (other, max(most, rate))
         }
         // Links that promise nothing less may join at any time; who is to leave is given time.
         let isAddition = best & present == present && most >= standard * 0.999
@@ -197,6 +192,41 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
             rest &= ~worst
         }
         return rest
+    }
+
+    /// The best set of `compared`, and of the rest of `mask` whatever takes nothing from it, what promises most first.
+    private func bestSet(
+        of mask: UInt32, comparing compared: UInt32, _ flows: Double, _ observe: (Int) -> Observation
+    ) -> UInt32 {
+        var best: UInt32 = 0
+        var most: Double = 0
+        func consider(_ set: UInt32) {
+            let rate = promise(of: set, flows, observe)
+            let isLarger = set.nonzeroBitCount > best.nonzeroBitCount
+            guard rate > most * 1.001 || (rate >= most * 0.999 && isLarger) else { return }
+            most = max(most, rate)
+            best = set
+        }
+        var set = compared
+        while set != 0 {
+            consider(set)
+            set = (set &- 1) & compared
+        }
+        var rest = mask & ~compared
+        while rest != 0 {
+            var first: UInt32 = 0
+            var highest = -Double.infinity
+            var left = rest
+            while left != 0 {
+                let bit: UInt32 = left & (~left &+ 1)
+                left &= left - 1
+                let rate = promise(of: bit, flows, observe)
+                if rate > highest { (first, highest) = (bit, rate) }
+            }
+            consider(best | first)
+            rest &= ~first
+        }
+        return best
     }
 
     private mutating func noteSturdiness(_ set: UInt32, _ flows: Double, _ observe: (Int) -> Observation) {

@@ -298,6 +298,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         phase = .disconnected
         reason = why
         owesKeepalive = false
+        owesProbe = false
         owesAuthOK = false
         peerTimestamp = DatagramHeader.noTimestamp
         formerPeer = .none

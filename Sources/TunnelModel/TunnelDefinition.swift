@@ -60,10 +60,14 @@ public struct TunnelDefinition: Equatable, Sendable {
     /// (28 header, 16 MAC, 8 UDP, 20 or 40 IP), less an Ethernet header for TAP, and within what a stock peer reads.
     public var effectiveMTU: Int {
         if let mtu { return mtu }
+        // A name may lead anywhere, unless the socket's own address decides.
         let overIPv6 = links.contains { link in
-            if case .address(.v6) = link.remote?.host { return true }
-            if case .address(.v6) = link.bind.host { return true }
-            return false
+            switch (link.bind.host, link.remote?.host) {
+            case (.address(.v4), _): false
+            case (.address(.v6), _), (_, .address(.v6)): true
+            case (.name, _), (nil, .name): true
+            case (nil, _): false
+            }
         }
         let tunMTU = overIPv6 ? 1408 : 1428
         return device == .tap ? min(tunMTU - 14, 1430) : tunMTU

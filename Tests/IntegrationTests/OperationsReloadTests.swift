@@ -46,6 +46,26 @@ import TunnelTestKit
         }
     }
 
+    /// What an operator switches off because of a device's fault is off at once.
+    @Test func offloadsAreSwitchedInPlace() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            _ = try bed.startClient("acme", in: customer, wires: [1])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            for (flags, shown) in [
+                (["--no-udp-segment"], "link1 gro"), (["--udp-segment", "--no-udp-gro"], "link1 gso"),
+                (["--no-udp-segment"], "link1 none"), (["--udp-segment", "--udp-gro"], "link1 gso+gro"),
+            ] {
+                try bed.daemon.admin(["set-tunnel", "acme"] + flags)
+                try waitUntil("'\(shown)'", within: .seconds(5)) { () throws(RigError) -> Bool in
+                    try bed.daemon.admin("status", "acme").contains(shown)
+                }
+            }
+            #expect(try bed.linkStates("acme") == ["link1": "up"])
+        }
+    }
+
     /// Both ends get a new password, and then a link another port, one after the other: the old ones serve until then.
     @Test func anotherPasswordOrEndpointLosesNothing() throws {
         try TunnelBed.with { bed in

@@ -37,6 +37,18 @@ import TunnelTestKit
         }
     }
 
+    /// What comes from a flow of our own is not always our own, sent back.
+    @Test func aServerAndAClientOfOneDaemonArePeers() throws {
+        try TunnelBed.with { bed in
+            let password = try bed.rig.file("password", TunnelBed.password)
+            for flags in [
+                ["server", "--link", "l,bind=127.0.0.1:5081"],
+                ["client", "--mode", "client", "--link", "l,remote=127.0.0.1:5081"],
+            ] { try bed.daemon.admin(["add-tunnel"] + flags + ["--password-file", password]) }
+            for name in ["server", "client"] { try bed.waitForLinks(name, ["l": "up"], within: .seconds(10)) }
+        }
+    }
+
     @Test func linksMayRunOverIPv6AndOnePort() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])

@@ -25,11 +25,11 @@ import TunnelTestKit
 
     private func start(
         _ bed: TunnelBed, _ role: String, in namespace: NetworkNamespace, kind: String = "tun", address: String,
-        isClear: Bool = false, links: [String]
+        isClear: Bool = false, password: String = TunnelBed.password, links: [String]
     ) throws -> RunningProcess {
         try bed.rig.start(
             [
-                "python3", "-u", Self.script, role, "v1", kind, address, TunnelBed.password, isClear ? "1" : "0",
+                "python3", "-u", Self.script, role, "v1", kind, address, password, isClear ? "1" : "0",
             ] + links, in: namespace)
     }
 
@@ -103,6 +103,32 @@ import TunnelTestKit
                 if number == 2 { #expect(try found(peer).repeated == 0) } else { peer.signal(SIGKILL) }
                 _ = try peer.waitForExit(within: .seconds(10))
             }
+        }
+    }
+
+    /// Until the peer has the new password its session goes on; but nobody begins one with the old.
+    @Test func anOldPasswordBeginsNothing() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            try bed.addTunnel("acme", wires: [1])
+            func client(_ password: String) throws -> RunningProcess {
+                try start(
+                    bed, "client", in: customer, address: "10.78.0.2/24", password: password, links: clientLinks([1]))
+            }
+            let old = try client(TunnelBed.password)
+            try bed.waitForPing("10.78.0.1", from: customer)
+            try bed.daemon.admin("set-tunnel", "acme", "--password-file", try bed.rig.file("new", "another password"))
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(1))
+            old.signal(SIGKILL)
+            _ = try old.waitForExit(within: .seconds(10))
+            let thief = try client(TunnelBed.password)
+            for _ in 0..<8 {
+                #expect(try !bed.rig.succeeds(["ping", "-q", "-c1", "-W1", "10.78.0.1"], in: customer))
+            }
+            thief.signal(SIGKILL)
+            _ = try thief.waitForExit(within: .seconds(10))
+            _ = try client("another password")
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(10))
         }
     }
 

@@ -103,9 +103,17 @@ struct LinkChoiceTests {
         #expect(choice.choose(from: 0, flows: 1, isBusy: true, now: 6 * second) { _ in link(50) } == 0)
     }
 
-    @Test func manyLinksAreCompared() {
+    @Test func manyLinksShare() {
         var choice = LinkChoice()
+        #expect(run(&choice, (0..<8).map { _ in link(10) }, flows: 64, seconds: 1) == 0xff)
+        var different = LinkChoice()
         let links = (0..<32).map { link(Double($0 + 1), ms: 20) }
-        #expect(run(&choice, links, seconds: 1).nonzeroBitCount >= 5)
+        #expect(run(&different, links, flows: 512, seconds: 1) == .max)
+    }
+
+    @Test func ofManyLinksTheBadOnesStayOut() {
+        var choice = LinkChoice()
+        let links = (0..<8).map { $0 == 3 ? link(10, ms: 400) : $0 == 6 ? link(10, loss: 30) : link(10) }
+        #expect(run(&choice, links, flows: 2, seconds: 3) == 0b1011_0111)
     }
 }

@@ -30,7 +30,12 @@ struct LinkHealthTests {
         health.patience = 150 * millisecond
         health.sent(now: start)
         // More that is sent meanwhile does not put the end off.
-        health.sent(now: start + 100 * millisecond)
+        health.sent(now: start + 60 * millisecond)
+        #expect(health.deadline == start + 75 * millisecond)
+        let tooSoon = health.takeProbe(now: start + 74 * millisecond)
+        let asks = health.takeProbe(now: start + 75 * millisecond)
+        let asksAgain = health.takeProbe(now: start + 80 * millisecond)
+        #expect(!tooSoon && asks && !asksAgain)
         #expect(health.deadline == start + 150 * millisecond)
         let early = health.check(lastEcho: start - 1, now: start + 149 * millisecond)
         #expect(!early && !health.isSuspect)
@@ -39,6 +44,38 @@ struct LinkHealthTests {
         // It is told once.
         let again = health.check(lastEcho: start - 1, now: start + 400 * millisecond)
         #expect(!again && health.isSuspect)
+    }
+
+    /// The peer did not get the one, or its answer was lost: that it answers the question is enough.
+    @Test(arguments: [true, false]) func oneLostDatagramIsNoSilence(prompt: Bool) {
+        var health = LinkHealth()
+        health.isAnsweredPromptly = prompt
+        health.patience = (prompt ? 150 : 2200) * millisecond
+        var now = start
+        for _ in 0..<10 {
+            health.sent(now: now)
+            now = health.deadline
+            let isTold = health.check(lastEcho: 0, now: now)
+            let asks = health.takeProbe(now: now)
+            #expect(!isTold && asks)
+            now += 40 * millisecond
+            let changed = health.check(lastEcho: now, now: now)
+            #expect(!changed && !health.isSuspect && health.deadline == .max)
+            now += second
+        }
+    }
+
+    /// Who asks late, because nobody looked before, waits for the answer.
+    @Test func aQuestionIsGivenTimeToBeAnswered() {
+        var health = LinkHealth()
+        health.isAnsweredPromptly = true
+        health.patience = 150 * millisecond
+        health.sent(now: start)
+        let soon = health.check(lastEcho: 0, now: start + 500 * millisecond)
+        let asks = health.takeProbe(now: start + 500 * millisecond)
+        #expect(!soon && asks && health.deadline == start + 590 * millisecond)
+        let late = health.check(lastEcho: 0, now: start + 590 * millisecond)
+        #expect(late)
     }
 
     @Test(arguments: [(prompt: true, answers: 5, interval: 100 * millisecond), (false, 2, second)])
@@ -85,7 +122,8 @@ struct LinkHealthTests {
     /// Something is sent and never answered.
     private func suspect(_ health: inout LinkHealth, _ now: inout Int64) {
         health.sent(now: now)
-        now += health.patience
+        _ = health.takeProbe(now: now + health.patience / 2)
+        now += 2 * health.patience
         let changed = health.check(lastEcho: 0, now: now)
         #expect(changed && health.isSuspect)
         _ = health.takeProbe(now: now)

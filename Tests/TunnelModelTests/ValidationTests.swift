@@ -65,4 +65,19 @@ struct ValidationTests {
             name: try TunnelName("office"), mode: .server, interface: try InterfaceName("ml0"),
             password: try Password([0x78]))
     }
+
+    /// A name may lead to IPv6, whose headers take 20 bytes more, unless the socket's address says otherwise.
+    @Test(arguments: [
+        ("a,bind=:5080", 1428), ("a,bind=192.0.2.1:5080,remote=peer.example:5080", 1428),
+        ("a,remote=192.0.2.1:5080", 1428), ("a,remote=peer.example:5080", 1408),
+        ("a,bind=[2001:db8::1]:5080", 1408), ("a,bind=here.example:5080", 1408), ("a,remote=[2001:db8::1]:5080", 1408),
+    ])
+    func theMTUFitsWhereverALinkMayLead(spec: String, mtu: Int) throws {
+        var tunnel = TunnelDefinition(
+            name: try TunnelName("a"), mode: .server, interface: try InterfaceName("a"), password: try Password([1]))
+        tunnel.links = [try LinkSpec(spec).definition]
+        #expect(tunnel.effectiveMTU == mtu)
+        tunnel.device = .tap
+        #expect(tunnel.effectiveMTU == mtu - 14)
+    }
 }
