@@ -109,7 +109,7 @@ let package = Package(
         .executableTarget(
             name: "mlvpnd",
             dependencies: [
-                "LinuxSystem", "ProgramOptions", "Supervisor", "TunnelModel",
+                "Helper", "LinuxSystem", "ProgramOptions", "Supervisor", "TunnelModel",
                 .product(name: "Logging", package: "swift-log"),
             ],
             swiftSettings: settings),

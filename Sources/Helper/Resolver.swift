@@ -1,14 +1,14 @@
-import CLinux
 import Glibc
 import LinuxSystem
 import TunnelModel
 
 /// Looks host names up, each in a process of its own: getaddrinfo(3) may block for minutes, and what it reads comes from
-/// the network, so it runs as nobody.
-final class Resolver {
+/// the network. That process is this program, executed anew: it has nothing of what its parents know, and is nobody.
+public final class Resolver {
     private static let timeLimit = UInt64.seconds(10)
-    private static let nobody: UInt32 = 65534
     private static let maximumAddresses = 16
+    /// Its first argument; then come the family, as in ``familyWord(_:)``, and the name.
+    private static let program = "mlvpn-resolver"
 
     private let loop: EventLoop
     private let children: Children
@@ -35,8 +35,12 @@ final class Resolver {
         _ name: String, isIPv6: Bool?, done: @escaping (Result<[IPAddress], LookupFailure>) -> Void
     ) throws(SystemError) {
         let lookup = Lookup(pipe: try OutputPipe(), done: done)
-        let output = lookup.pipe.writeEnd
-        let pid = try ChildProcess.fork(keeping: [output]) { Self.lookUp(name, isIPv6, output) }
+        var launch = ChildProcess.Launch(
+            path: "/proc/self/exe", arguments: [Self.program, Self.familyWord(isIPv6), name],
+            environment: Self.environment)
+        launch.standardOutput = lookup.pipe.writeEnd
+        launch.standardError = -1
+        let pid = try ChildProcess.start(launch)
         lookup.pipe.closeWriteEnd()
         lookups[pid] = lookup
         lookup.timer = loop.after(Self.timeLimit) {
@@ -70,13 +74,30 @@ final class Resolver {
         lookup.done(addresses.isEmpty ? .failure(.refused(code: EAI_NONAME)) : .success(addresses))
     }
 
-    /// In the child. The exit code is getaddrinfo's error with its sign changed.
-    private static func lookUp(_ name: String, _ isIPv6: Bool?, _ output: Int32) -> Int32 {
-        if getuid() == 0 {
-            guard setgroups(0, nil) == 0, clinux_set_group(nobody) == 0, clinux_set_user(nobody) == 0 else {
-                return -EAI_SYSTEM
-            }
+    private static func familyWord(_ isIPv6: Bool?) -> String { isIPv6.map { $0 ? "6" : "4" } ?? "any" }
+
+    /// What the C library heeds (resolv.conf(5)), and where a build directory's libraries are.
+    private static var environment: [String] {
+        ["RES_OPTIONS", "LOCALDOMAIN", "LD_LIBRARY_PATH"].compactMap { (name: String) in
+            getenv(name).map { "\(name)=\(String(cString: $0))" }
         }
+    }
+
+    /// To be called first of all by every program that has helpers: does what ``resolve(_:isIPv6:done:)`` has started this
+    /// process for.
+    ///
+    /// - Returns: the exit code, getaddrinfo's error with its sign changed; nil: this process is another one.
+    public static func serveIfAsked() -> Int32? {
+        let arguments = CommandLine.arguments
+        guard arguments.count == 3, arguments[0] == program else { return nil }
+        if getuid() == 0 {
+            let nobody = Account(name: "nobody", userID: 65534, groupID: 65534)
+            guard (try? Privileges.drop(to: nobody, chroot: nil)) != nil else { return -EAI_SYSTEM }
+        }
+        return lookUp(arguments[2], arguments[1] == "any" ? nil : arguments[1] == "6")
+    }
+
+    private static func lookUp(_ name: String, _ isIPv6: Bool?) -> Int32 {
         var hints = addrinfo()
         hints.ai_family = isIPv6.map { $0 ? AF_INET6 : AF_INET } ?? AF_UNSPEC
         hints.ai_socktype = Int32(SOCK_DGRAM.rawValue)
@@ -96,7 +117,7 @@ final class Resolver {
         }
         // Far below what a pipe takes in one piece.
         let bytes = Array(text.utf8)
-        return write(output, bytes, bytes.count) == bytes.count ? 0 : -EAI_SYSTEM
+        return write(STDOUT_FILENO, bytes, bytes.count) == bytes.count ? 0 : -EAI_SYSTEM
     }
 }
 

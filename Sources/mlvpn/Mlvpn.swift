@@ -65,6 +65,7 @@ struct Mlvpn {
     }
 
     static func main() {
+        if let code = Resolver.serveIfAsked() { Glibc.exit(code) }
         let code = runProgram(syntax) { options in
             if options.has("version") {
                 print("mlvpn version \(productVersion).")

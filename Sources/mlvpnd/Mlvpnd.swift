@@ -1,4 +1,5 @@
 import Glibc
+import Helper
 import LinuxSystem
 import Logging
 import ProgramOptions
@@ -47,6 +48,7 @@ struct Mlvpnd {
     private let options: ParsedOptions
 
     static func main() {
+        if let code = Resolver.serveIfAsked() { Glibc.exit(code) }
         let code = runProgram(syntax) { options in
             if options.has("version") {
                 print("mlvpnd \(productVersion)")

@@ -49,6 +49,28 @@ import TunnelTestKit
         }
     }
 
+    /// The server listens at one of its name's addresses alone, of whichever family.
+    @Test(arguments: [TunnelBed.serverWire(1), "fd71:1::1"])
+    func aNameWithAddressesOfBothFamiliesLeadsThereInTheEnd(bind: String) throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1])
+            // ip-netns(8) shows it as /etc/hosts in there.
+            let etc = "/etc/netns/\(customer.name)"
+            try bed.rig.run(["mkdir", "-p", etc])
+            defer { _ = try? bed.rig.run(["rm", "-r", etc]) }
+            let hosts = "\(TunnelBed.serverWire(1)) server.example\nfd71:1::1 server.example\n"
+            try hosts.write(toFile: etc + "/hosts", atomically: false, encoding: .utf8)
+            let password = try bed.rig.file("password", TunnelBed.password)
+            try bed.daemon.admin(
+                "add-tunnel", "acme", "--password-file", password, "--ip4", "10.78.0.1/24", "--link",
+                "l,bind=\(bind.contains(":") ? "[\(bind)]" : bind):5081")
+            _ = try bed.startClient("acme", in: customer, wires: [1]) { _ in
+                "remotehost = \"server.example\"\nremoteport = 5081"
+            }
+            try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(25))
+        }
+    }
+
     @Test func linksMayRunOverIPv6AndOnePort() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1])
