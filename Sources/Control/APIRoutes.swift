@@ -26,7 +26,7 @@ struct APIRoutes: Sendable {
     func responder() -> any HTTPResponder<APIContext> { router().buildResponder() }
 
     func router() -> Router<APIContext> {
-        let router = Router(context: APIContext.self, options: .autoGenerateHeadEndpoints)
+        let router = Router(context: APIContext.self)
         router.add(middleware: Problems(logger: logger))
         let v1 = router.group("v1")
         addTunnels(to: v1)
@@ -37,6 +37,10 @@ struct APIRoutes: Sendable {
         addHistory(to: v1)
         addMaintenance(to: v1)
         addDiagnosis(to: v1)
+        // What those ask who only want to know whether there is an answer.
+        for path in OpenAPI.probed {
+            router.head(RouterPath(path)) { _, _ in Response(status: .ok) }
+        }
         return router
     }
 

@@ -18,7 +18,7 @@ final class FilterPrograms: Sendable {
 
     private let kept = Mutex(Kept())
     /// Beyond, all are compiled anew as they are needed.
-    private static let maximumKept = 4096
+    private static let maximumKept = 16384
 
     /// How many expressions were compiled so far.
     var compilations: Int { kept.withLock { $0.compilations } }

@@ -49,8 +49,11 @@ enum OpenAPI {
             let pattern = operation.path.split(separator: "/")
             return pattern.count == parts.count && zip(pattern, parts).allSatisfy { $0.hasPrefix("{") || $0 == $1 }
         }.map { $0.method.uppercased() }
-        return there.contains("GET") ? there + ["HEAD"] : there
+        return probed.contains(path) ? there + ["HEAD"] : there
     }
+
+    /// What is asked with HEAD, too: to run the others for nothing would copy a database, or packets.
+    static let probed: Set = ["/metrics", "/v1/metrics", "/v1/healthz"]
 
     /// One method of one path.
     struct Operation: Sendable {

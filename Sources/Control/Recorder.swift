@@ -41,16 +41,16 @@ actor Recorder {
 
     /// Takes up history where it ended, or later when it cannot be written now: tunnels run without.
     ///
-    /// - Returns: how many of the engine's events it has already.
-    func begin(now: Int64) throws(StoreError) -> UInt64 {
-        var eventsRead: UInt64
+    /// - Returns: how many of the engine's events it has already; nil: the states that it has now are of another's time.
+    func begin(now: Int64) throws(StoreError) -> UInt64? {
+        var eventsRead: UInt64?
         do throws(StoreError) { eventsRead = try writer.begin(instance: instance, now: now) } catch {
             guard error.isOfTheMoment else { throw error }
             unbegun = now
             tellOfFailure(error)
             eventsRead = try writer.eventsRead(of: instance)
         }
-        pending.withLock { $0.eventsRead = max($0.eventsRead, eventsRead) }
+        pending.withLock { $0.eventsRead = max($0.eventsRead, eventsRead ?? 0) }
         return eventsRead
     }
 
@@ -105,7 +105,7 @@ actor Recorder {
             return pending
         }
         do throws(StoreError) {
-            if let since = unbegun { _ = try writer.begin(instance: instance, now: since) }
+            if let since = unbegun { _ = try writer.begin(instance: instance, patience: 0.5, now: since) }
             unbegun = nil
             let hasLostSight = try writer.record(
                 batch.events, eventsRead: batch.eventsRead, alive: alive, now: now)

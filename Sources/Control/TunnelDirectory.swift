@@ -60,9 +60,11 @@ actor TunnelDirectory {
 
     /// Reads every definition and sends it. What the supervisor runs beyond these, it ends; a tunnel whose rows cannot be
     /// run as they stand goes on as it was.
-    func start(eventsRead: UInt64) throws(StoreError) {
-        self.eventsRead = eventsRead
-        known = try store.currentStates()
+    ///
+    /// - Parameter eventsRead: how many of the engine's events history has; nil: nothing that it has is of this time.
+    func start(eventsRead: UInt64?) throws(StoreError) {
+        self.eventsRead = eventsRead ?? 0
+        known = eventsRead == nil ? [:] : try store.currentStates()
         published = try store.latestChange()
         let report = try reload(names: nil, dryRun: false)
         kept = Set(rejected.map(\.id).prefix(StateMap.tunnelCapacity))
@@ -188,16 +190,12 @@ actor TunnelDirectory {
     ///
     /// - Parameter trial: only says what would be wrong with it.
     func add(_ wanted: TunnelChange, by change: Change, trial: Trial? = nil) async throws(StoreError) -> StoredTunnel {
-        let definition: TunnelDefinition
-        do throws(DefinitionError) {
-            // Those in use matter to who has to choose one; who names one is told by the check.
-            var taken: Set<String> = []
-            if case .set = wanted.interface {} else { taken = try interfaces() }
-            definition = try wanted.newTunnel(interfaces: taken)
-        } catch {
-            throw .refused([error])
+        var definition = try make(wanted)
+        if !definition.filters.isEmpty {
+            await filters.prepare([definition])
+            // What was free may be taken by now.
+            definition = try make(wanted)
         }
-        await filters.prepare([definition])
         if let trial {
             var problems = try store.problems(of: definition)
             do { _ = try filters.compiled(definition) } catch .refused(let more) { problems += more }
@@ -213,6 +211,17 @@ actor TunnelDirectory {
         return stored
     }
 
+    private func make(_ wanted: TunnelChange) throws(StoreError) -> TunnelDefinition {
+        do throws(DefinitionError) {
+            // Those in use matter to who has to choose one; who names one is told by the check.
+            var taken: Set<String> = []
+            if case .set = wanted.interface {} else { taken = try interfaces() }
+            return try wanted.newTunnel(interfaces: taken)
+        } catch {
+            throw .refused([error])
+        }
+    }
+
     /// The tunnel that runs under a name was renamed or deleted with SQL: that is applied before another takes the name.
     private func endIfGone(_ name: TunnelName, by change: Change) throws(StoreError) {
         guard entries.values.contains(where: { $0.definition.name == name }),
@@ -226,11 +235,12 @@ actor TunnelDirectory {
         _ name: String, expectedVersion: Int64?, by change: Change,
         _ edit: (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws(StoreError) -> StoredTunnel {
-        let interfaces = try store.interfaces().union(foreignDevices())
         // No lock is held while a filter is compiled.
-        if var ahead = try? store.tunnel(named: name).definition, (try? edit(&ahead, interfaces)) != nil {
+        if var ahead = try? store.tunnel(named: name).definition, (try? edit(&ahead, [])) != nil, !ahead.filters.isEmpty
+        {
             await filters.prepare([ahead])
         }
+        let interfaces = try store.interfaces().union(foreignDevices())
         var compiled: CompiledTunnel?
         var renames = Renames()
         let stored = try recorder.renaming { () throws(StoreError) in
@@ -291,20 +301,25 @@ actor TunnelDirectory {
             let place = link.map { "tunnel \(entry.definition.name), link \($0)" } ?? "tunnel \(entry.definition.name)"
             logger.info("\(place): \(text ?? "works again")")
             if let link { entries[id]?.linkProblems[link] = text } else { entries[id]?.deviceProblem = text }
-        case .reload:
-            do throws(StoreError) {
-                let report = try reload(names: nil, dryRun: false, by: Change(uid: nil, action: "reload"))
-                logger.notice(
-                    "reloaded",
-                    metadata: [
-                        "added": "\(report.added.count)", "changed": "\(report.changed.count)",
-                        "removed": "\(report.removed.count)", "rejected": "\(report.rejected.count)",
-                    ])
-            } catch {
-                logger.error("reload: \(error)")
-            }
+        case .reload: Task { await self.reloadAll() }
         case .engineStarted(let count): logger.info("engine started", metadata: ["count": "\(count)"])
         case .removed, .welcome, .stopping, .standalone: break
+        }
+    }
+
+    /// The supervisor was sent SIGHUP.
+    private func reloadAll() async {
+        do throws(StoreError) {
+            let report = try await reloadPrepared(
+                names: nil, dryRun: false, by: Change(uid: nil, action: "reload"))
+            logger.notice(
+                "reloaded",
+                metadata: [
+                    "added": "\(report.added.count)", "changed": "\(report.changed.count)",
+                    "removed": "\(report.removed.count)", "rejected": "\(report.rejected.count)",
+                ])
+        } catch {
+            logger.error("reload: \(error)")
         }
     }
 

@@ -229,13 +229,13 @@ extension TunnelRuntime {
         let session = links[link].session
         guard session.pointee.isUp else { return }
         let roundTrip = session.pointee.roundTrip
-        let answersPromptly = session.pointee.capabilities.contains(.receiverReports) && !isCleartext
-        links[link].health.isAnsweredPromptly = answersPromptly
-        // Before anything was measured a round trip may take long.
-        links[link].health.patience =
-            !answersPromptly
-            ? 2200 * millisecond
-            : roundTrip.hasSample ? (roundTrip.smoothed + 4 * roundTrip.variation) * 1000 + 120 * millisecond : second
+        if session.pointee.capabilities.contains(.receiverReports), !isCleartext {
+            links[link].health.expectPromptAnswers(
+                roundTrip: roundTrip.hasSample ? max(1, roundTrip.smoothed * 1000) : 0,
+                variation: roundTrip.variation * 1000)
+        } else {
+            links[link].health.expectSlowAnswers()
+        }
         if links[link].health.check(lastEcho: session.pointee.lastEcho, now: now.nanoseconds) {
             log.notice(
                 links[link].health.isSuspect ? "link does not answer and leaves the bond" : "link answers again",

@@ -128,6 +128,7 @@ public final class Helper {
             // Of a link that a newer definition took away: late, not wrong.
             guard definition?.links.contains(where: { $0.name == link }) == true else { return }
             states[link] = state
+            links[link]?.isUp = state.isUp
             scripts?.set(link, isUp: state.isUp)
             showTitle()
         case .resolve(let link): links[link]?.resolveAgain()
@@ -194,7 +195,10 @@ public final class Helper {
             made.resume(isIPv6: socket.isIPv6)
             links[link.name] = made
         }
-        for link in resume.linksUp { states[link] = .up }
+        for link in resume.linksUp {
+            states[link] = .up
+            links[link]?.isUp = true
+        }
         scripts.resume(ScriptContext(definition), linksUp: resume.linksUp, told: resume.scripts)
     }
 

@@ -36,6 +36,12 @@ final class LinkSocket {
     private var nextFamily: Bool?
     /// The peer's name was asked for again because the peer does not answer.
     private var isUnanswered = false
+    /// The link is up: its family is the right one.
+    var isUp = false {
+        didSet {
+            if isUp { forgetOtherFamily() }
+        }
+    }
     private var localName = NameLookup(field: "bind", source: .localName)
     private var remoteName = NameLookup(field: "remote", source: .remoteName)
     /// Whether the remote's addresses, as they are known now, have been told.
@@ -76,6 +82,7 @@ final class LinkSocket {
     func configure(_ new: LinkDefinition, mode: TunnelMode) {
         let old = link
         link = new
+        if self.mode != mode { forgetOtherFamily() }
         self.mode = mode
         if let bound, bound.bind != new.bind || (family.map { $0 != bound.isIPv6 } ?? false) { giveUpSocket() }
         if old.bind.host != new.bind.host { restart(\.localName, new.bind.host?.name) }
@@ -178,6 +185,21 @@ final class LinkSocket {
         self[keyPath: lookup].name = name
         self[keyPath: lookup].question = old.question + 1
         surroundings.report(old.source, nil)
+        if lookup == \.remoteName { forgetOtherFamily() }
+    }
+
+    private func forgetOtherFamily() {
+        nextFamily = nil
+        isUnanswered = false
+    }
+
+    /// A family that leads nowhere is left, if the peer's name has an address of the other.
+    private func leaveFamily(isIPv6: Bool) {
+        guard link.bind.host == nil, mode == .client,
+            remoteName.addresses.contains(where: { $0.isIPv6 != isIPv6 })
+        else { return }
+        nextFamily = !isIPv6
+        hasToldRemote = false
     }
 
     private func lookUp(_ lookup: ReferenceWritableKeyPath<LinkSocket, NameLookup>) {
@@ -218,8 +240,7 @@ final class LinkSocket {
             if lookup == \.remoteName {
                 hasToldRemote = false
                 if link.bind.host == nil, let bound {
-                    // A family that leads nowhere is left, if there is another.
-                    if mode == .client, isUnanswered { nextFamily = !bound.isIPv6 }
+                    if isUnanswered, !isUp { leaveFamily(isIPv6: bound.isIPv6) }
                     isUnanswered = false
                     if family != bound.isIPv6 { giveUpSocket() }
                 }
@@ -257,6 +278,7 @@ final class LinkSocket {
             surroundings.tell(.socket(descriptor: socket.raw, isIPv6: address.isIPv6))
         } catch {
             bindFailures += 1
+            leaveFamily(isIPv6: address.isIPv6)
             // The name may have another address by now.
             if error.code == EADDRNOTAVAIL, localName.name != nil { localName.addresses = [] }
             // While the engine lets go of the old socket, the new one cannot be had: no problem worth a word.

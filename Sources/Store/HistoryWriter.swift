@@ -42,11 +42,14 @@ public final class HistoryWriter {
     ///
     /// - Parameter isRestored: the database is a backup that has been restored: what it knows ends with the backup, whoever
     ///   wrote it.
+    /// - Parameter patience: how long another process's lock is waited for at most, in seconds; nil: as usual.
     /// - Returns: how many events of this instance's engine have been recorded already.
-    public func begin(instance: String, isRestored: Bool = false, now: Int64) throws(StoreError) -> UInt64 {
+    public func begin(
+        instance: String, isRestored: Bool = false, patience: Double? = nil, now: Int64
+    ) throws(StoreError) -> UInt64 {
         deadlines = [:]
         seenSince = nil
-        let (run, eventsRead, isContinued, clock) = try store.write { db in
+        let (run, eventsRead, isContinued, clock) = try store.write(patience: patience) { db in
             let last = try Row.fetchOne(db, sql: "SELECT * FROM runs ORDER BY id DESC LIMIT 1")
             let clock = ClockDoubt(latest: last?["alive_at"] ?? now, now: now)
             if !clock.isDoubtful { try Self.repairFuture(db, now: now) }
@@ -70,15 +73,14 @@ public final class HistoryWriter {
         return UInt64(clamping: eventsRead)
     }
 
-    /// How many events of `instance`'s engine have been recorded, while history cannot be taken up.
-    public func eventsRead(of instance: String) throws(StoreError) -> UInt64 {
-        let read = try store.read { db in
-            try Int64.fetchOne(
-                db,
-                sql: "SELECT iif(instance = ?, events_read, 0) FROM runs ORDER BY id DESC LIMIT 1",
-                arguments: [instance])
+    /// How many events of `instance`'s engine have been recorded, while history cannot be taken up; nil: what is in the
+    /// database is of another's time.
+    public func eventsRead(of instance: String) throws(StoreError) -> UInt64? {
+        let last = try store.read { db in
+            try Row.fetchOne(db, sql: "SELECT instance, events_read FROM runs ORDER BY id DESC LIMIT 1")
         }
-        return UInt64(clamping: read ?? 0)
+        guard let last, last["instance"] == instance else { return nil }
+        return UInt64(clamping: last["events_read"] as Int64)
     }
 
     /// Records one batch.

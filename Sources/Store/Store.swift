@@ -109,12 +109,13 @@ public final class Store: Sendable {
     ///   in seconds.
     func write<T>(patience: Double? = nil, _ body: (Database) throws -> T) throws(StoreError) -> T {
         try requireInPlace()
-        let now = monotonicSeconds()
-        let isLocked = hopelessUntil.withLock { now < $0 }
-        let patience = min(patience ?? busyTimeout, isLocked ? Self.shortPatience : busyTimeout)
+        var limit = busyTimeout
         do {
             let result = try pool.writeWithoutTransaction { db in
-                try Self.setPatience(patience, db)
+                // Known when its turn has come.
+                let isLocked = hopelessUntil.withLock { monotonicSeconds() < $0 }
+                limit = min(patience ?? busyTimeout, isLocked ? Self.shortPatience : busyTimeout)
+                try Self.setPatience(limit, db)
                 defer { try? Self.setPatience(busyTimeout, db) }
                 var result: T?
                 try db.inTransaction(.immediate) {
@@ -129,7 +130,7 @@ public final class Store: Sendable {
         } catch {
             let error = StoreError(error, path: path)
             // Whoever has waited in vain has waited for those behind, too.
-            if case .locked = error, patience == busyTimeout {
+            if case .locked = error, limit == busyTimeout {
                 hopelessUntil.withLock { $0 = monotonicSeconds() + busyTimeout }
             }
             throw error

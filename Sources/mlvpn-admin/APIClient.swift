@@ -231,8 +231,8 @@ struct APIClient: Sendable {
 /// A path of the API, its parts escaped.
 struct Target: Sendable, Equatable {
     let text: String
-    /// The larger the database, the longer.
-    var takesLong: Bool { text == "/v1/check" }
+    /// The larger the database, or the more there is to apply, the longer.
+    var takesLong: Bool { ["/v1/check", "/v1/reload"].contains(text) }
 
     /// `Target("tunnels", name, query: ["secrets": "1"])`; parameters that are nil are left out.
     init(_ parts: String..., query: KeyValuePairs<String, String?> = [:]) {

@@ -51,9 +51,8 @@ struct Import: AsyncParsableCommand {
     private func define(_ plan: ImportPlan) async throws -> [JSONValue] {
         var results: [JSONValue] = []
         for tunnel in plan.tunnels {
-            do { results.append(try await send(tunnel)) } catch {
-                let done = plan.tunnels.prefix(results.count).map(\.name)
-                throw await takingBack(done, after: error)
+            do { results.append(try await send(tunnel)) } catch let problem as Problem {
+                throw await takingBack(results, after: problem, of: tunnel.name)
             }
         }
         if !common.json {
@@ -62,16 +61,32 @@ struct Import: AsyncParsableCommand {
         return results
     }
 
-    /// Removes what was imported before `error`, and tells of what could not be.
-    private func takingBack(_ names: [String], after error: any Error) async -> any Error {
+    /// Removes what was imported before `problem`, unless it was changed since, and tells of what was not.
+    private func takingBack(_ imported: [JSONValue], after problem: Problem, of name: String) async -> Problem {
         var left: [String] = []
-        for name in names {
-            do { try await common.client.send(.DELETE, Target("tunnels", name)) } catch { left.append(name) }
+        // Of a daemon that does not answer, nothing more is asked.
+        var isThere = problem.kind != .unreachable
+        for tunnel in imported {
+            let name = tunnel["name"]?.text ?? ""
+            guard isThere else {
+                left.append(name)
+                continue
+            }
+            do {
+                try await common.client.send(
+                    .DELETE, Target("tunnels", name), version: tunnel["version"]?.text.flatMap { Int64($0) })
+            } catch {
+                left.append(name)
+                isThere = (error as? Problem)?.kind != .unreachable
+            }
         }
-        guard var problem = error as? Problem, !names.isEmpty else { return error }
-        problem.detail +=
-            left.isEmpty
-            ? "\nnothing was imported" : "\nimported, and could not be removed again: \(left.joined(separator: ", "))"
+        var problem = problem
+        if !left.isEmpty { problem.detail += "\nimported before that: \(left.joined(separator: ", "))" }
+        if problem.kind == .unreachable {
+            problem.detail += "\nwhether tunnel \(name) was imported is not known: 'mlvpn-admin list' will tell"
+        } else if left.isEmpty {
+            problem.detail += "\nnothing was imported"
+        }
         return problem
     }
 

@@ -83,8 +83,9 @@ import TunnelModel
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)
         for (method, path, allowed) in [
-            (HTTPRequest.Method.delete, "/v1/tunnels", "GET, POST, HEAD"), (.post, "/v1/status", "GET, HEAD"),
-            (.put, "/v1/tunnels/acme", "GET, PATCH, DELETE, HEAD"), (.get, "/v1/reload", "POST"),
+            (HTTPRequest.Method.delete, "/v1/tunnels", "GET, POST"), (.post, "/v1/healthz", "GET, HEAD"),
+            (.put, "/v1/tunnels/acme", "GET, PATCH, DELETE"), (.get, "/v1/reload", "POST"),
+            (.head, "/v1/backup", "GET"),
         ] {
             let answer = try await control.send(method, path)
             #expect(answer.status == 405 && answer.headers[.allow] == allowed, "\(path): \(answer.headers)")

@@ -106,6 +106,47 @@ struct LinkSocketTests {
         }
     }
 
+    /// The answer comes when the link is up again: it is left as it is, now and when another name is given.
+    @Test func aLinkThatIsUpStaysInItsFamily() throws {
+        let around = try Surroundings()
+        let socket = try around.socket("adsl,remote=peer.example:5080")
+        socket.proceed()
+        try around.answer("192.0.2.1", "2001:db8::1")
+        #expect(around.told.first == "IPv4 socket")
+        try waitUntil("another question", within: .seconds(10)) {
+            socket.resolveAgain()
+            return around.questions.count > 1
+        }
+        socket.isUp = true
+        around.told = []
+        try around.answer("192.0.2.1", "2001:db8::1")
+        #expect(!around.told.contains { $0.hasSuffix("socket") }, "\(around.told)")
+        socket.isUp = false
+        socket.configure(try LinkSpec("adsl,remote=other.example:5080").definition, mode: .client)
+        around.told = []
+        try around.answer("192.0.2.2", "2001:db8::2")
+        #expect(!around.told.contains { $0.hasSuffix("socket") }, "\(around.told)")
+    }
+
+    /// A port that is taken in one family may be free in the other, and a host may have no IPv6 at all.
+    @Test func aFamilyThatCannotBeBoundIsLeft() throws {
+        let around = try Surroundings()
+        let taken = try UDPSocket.open(
+            bind: SocketAddress(try #require(IPAddress("::1")), port: 0).system, description: "a port")
+        let port = SocketAddress(system: try UDPSocket.localAddress(taken.raw)).port
+        let socket = try around.socket("adsl,bind=:\(port),remote=peer.example:5080")
+        socket.proceed()
+        // The wildcard is not free either.
+        try around.answer("2001:db8::1", "192.0.2.1")
+        let limit = Clock.now() + .seconds(10)
+        while !around.told.contains("IPv4 socket") {
+            try #require(Clock.now() < limit)
+            try around.loop.turn()
+        }
+        // Told last of the addresses, wherever the socket came in between.
+        #expect(around.told.last { !$0.hasSuffix("socket") }?.contains("192.0.2.1") == true, "\(around.told)")
+    }
+
     @Test func aNameWhoseAddressIsNotOursIsLookedUpAgain() throws {
         let around = try Surroundings()
         let socket = try around.socket("adsl,bind=own.example", mode: .server)

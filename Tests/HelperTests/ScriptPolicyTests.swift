@@ -233,7 +233,7 @@ struct ScriptRunnerTests {
             try #require(Clock.now() < limit)
             try loop.turn()
         }
-        runner.stop(each: .milliseconds(300), limit: .seconds(60)) { loop.stop() }
+        runner.stop(each: .seconds(2), limit: .seconds(60)) { loop.stop() }
         try loop.run()
         #expect(log() == "rtun_up\nrtun_down\n")
     }

@@ -4,6 +4,13 @@ import TunnelCore
 struct LinkHealthTests {
     private let start = 100 * second
 
+    /// Of a peer that answers promptly, in 20 ms more or less: silence is told after 150 ms, and asked about after 80.
+    private func prompt() -> LinkHealth {
+        var health = LinkHealth()
+        health.expectPromptAnswers(roundTrip: 20 * millisecond, variation: 5 * millisecond / 2)
+        return health
+    }
+
     @Test func aLinkWhoseDatagramsAreEchoedIsTrusted() {
         var health = LinkHealth()
         for tick in 0..<100 {
@@ -26,15 +33,14 @@ struct LinkHealthTests {
     }
 
     @Test func silenceIsSuspectedOncePatienceIsOverAndNotBefore() {
-        var health = LinkHealth()
-        health.patience = 150 * millisecond
+        var health = prompt()
         health.sent(now: start)
         // More that is sent meanwhile does not put the end off.
         health.sent(now: start + 60 * millisecond)
-        #expect(health.deadline == start + 75 * millisecond)
-        let tooSoon = health.takeProbe(now: start + 74 * millisecond)
-        let asks = health.takeProbe(now: start + 75 * millisecond)
-        let asksAgain = health.takeProbe(now: start + 80 * millisecond)
+        #expect(health.deadline == start + 80 * millisecond)
+        let tooSoon = health.takeProbe(now: start + 79 * millisecond)
+        let asks = health.takeProbe(now: start + 80 * millisecond)
+        let asksAgain = health.takeProbe(now: start + 85 * millisecond)
         #expect(!tooSoon && asks && !asksAgain)
         #expect(health.deadline == start + 150 * millisecond)
         let early = health.check(lastEcho: start - 1, now: start + 149 * millisecond)
@@ -47,10 +53,8 @@ struct LinkHealthTests {
     }
 
     /// The peer did not get the one, or its answer was lost: that it answers the question is enough.
-    @Test(arguments: [true, false]) func oneLostDatagramIsNoSilence(prompt: Bool) {
-        var health = LinkHealth()
-        health.isAnsweredPromptly = prompt
-        health.patience = (prompt ? 150 : 2200) * millisecond
+    @Test(arguments: [true, false]) func oneLostDatagramIsNoSilence(isPrompt: Bool) {
+        var health = isPrompt ? prompt() : LinkHealth()
         var now = start
         for _ in 0..<10 {
             health.sent(now: now)
@@ -67,22 +71,18 @@ struct LinkHealthTests {
 
     /// Who asks late, because nobody looked before, waits for the answer.
     @Test func aQuestionIsGivenTimeToBeAnswered() {
-        var health = LinkHealth()
-        health.isAnsweredPromptly = true
-        health.patience = 150 * millisecond
+        var health = prompt()
         health.sent(now: start)
         let soon = health.check(lastEcho: 0, now: start + 500 * millisecond)
         let asks = health.takeProbe(now: start + 500 * millisecond)
-        #expect(!soon && asks && health.deadline == start + 590 * millisecond)
-        let late = health.check(lastEcho: 0, now: start + 590 * millisecond)
+        #expect(!soon && asks && health.deadline == start + 570 * millisecond)
+        let late = health.check(lastEcho: 0, now: start + 570 * millisecond)
         #expect(late)
     }
 
-    @Test(arguments: [(prompt: true, answers: 5, interval: 100 * millisecond), (false, 2, second)])
-    func aSuspectedLinkComesBackOnlyAfterRegularAnswers(prompt: Bool, answers: Int, interval: Int64) {
-        var health = LinkHealth()
-        health.isAnsweredPromptly = prompt
-        health.patience = 150 * millisecond
+    @Test(arguments: [(isPrompt: true, answers: 5, interval: 100 * millisecond), (false, 2, second)])
+    func aSuspectedLinkComesBackOnlyAfterRegularAnswers(isPrompt: Bool, answers: Int, interval: Int64) {
+        var health = isPrompt ? prompt() : LinkHealth()
         var now = start
         suspect(&health, &now)
         for number in 1...answers {
@@ -101,9 +101,7 @@ struct LinkHealthTests {
     }
 
     @Test func aProbeWithoutAnAnswerStartsTheCountAnew() {
-        var health = LinkHealth()
-        health.isAnsweredPromptly = true
-        health.patience = 150 * millisecond
+        var health = prompt()
         var now = start
         suspect(&health, &now)
         for answered in [true, true, true, true, false, true, true, true, true] {
@@ -122,10 +120,27 @@ struct LinkHealthTests {
     /// Something is sent and never answered.
     private func suspect(_ health: inout LinkHealth, _ now: inout Int64) {
         health.sent(now: now)
-        _ = health.takeProbe(now: now + health.patience / 2)
+        _ = health.takeProbe(now: health.deadline)
         now += 2 * health.patience
         let changed = health.check(lastEcho: 0, now: now)
         #expect(changed && health.isSuspect)
         _ = health.takeProbe(now: now)
+    }
+
+    /// Before anything was measured a round trip may take long.
+    @Test func aLinkThatWasNeverMeasuredIsGivenASecond() {
+        var health = LinkHealth()
+        health.expectPromptAnswers(roundTrip: 0, variation: 0)
+        health.sent(now: start)
+        #expect(health.deadline > start + second)
+    }
+
+    /// What comes back in its usual time is asked for by nobody, on long ways neither.
+    @Test func aLongWayIsNotAskedAboutAtEachRound() {
+        var health = LinkHealth()
+        health.expectPromptAnswers(roundTrip: 600 * millisecond, variation: millisecond)
+        health.sent(now: start)
+        let asks = health.takeProbe(now: start + 650 * millisecond)
+        #expect(!asks)
     }
 }
