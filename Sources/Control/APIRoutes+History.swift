@@ -12,7 +12,13 @@ extension APIRoutes {
             try store.requireKnown(tunnel: range.tunnel, link: range.link)
             let table: QueryTable
             if try request.flag("events") {
-                table = try await store.stateChanges(range)
+                table = try await store.stateChanges(range, limit: Store.maximumRows + 1)
+                if table.rows.count > Store.maximumRows {
+                    throw Problem(
+                        .refused,
+                        "there are more than \(Store.maximumRows) changes; name a tunnel, or a time with since and until"
+                    )
+                }
             } else {
                 switch request.parameter("by") ?? "day" {
                 case "hour": table = try await store.trafficByHour(range)
@@ -24,14 +30,17 @@ extension APIRoutes {
             return try Response.json(Table(table))
         }
         group.get("events") { request, _ in
-            let tunnel = try request.tunnel()
-            try store.requireKnown(tunnel: tunnel, link: nil)
+            let (tunnel, link) = (try request.tunnel(), try request.link())
+            try store.requireKnown(tunnel: tunnel, link: link)
             guard try request.flag("follow") else {
                 return try Response.json(
                     Table(try await store.stateChanges(try Self.range(request), limit: try request.limit(default: 100)))
                 )
             }
-            return try follow(tunnel, latest: try request.limit(default: 0))
+            for name in ["since", "until"] where request.parameter(name) != nil {
+                throw Problem(.malformed, "\(name): who follows gets what comes; leave it out")
+            }
+            return try follow(tunnel, link, latest: try request.limit(default: 0))
         }
         group.post("sql") { request, _ in
             let query = try await request.decode(QueryRequest.self)
@@ -59,13 +68,14 @@ extension APIRoutes {
     /// Server-sent events: one JSON document each, a comment every 15 seconds.
     ///
     /// - Parameter latest: how many of the latest come first.
-    private func follow(_ tunnel: String?, latest: Int) throws -> Response {
+    private func follow(_ tunnel: String?, _ link: String?, latest: Int) throws -> Response {
         guard let events = hub.follow() else {
             throw Problem(.unavailable, "\(EventHub.maximumFollowers) clients follow events already; end one of them")
         }
         // Followed already: what is recorded meanwhile comes twice, and is left out once.
         let lines = EventLines(
-            latest: try store.changes(of: tunnel, limit: min(latest, EventHub.backlog)), events: events, tunnel: tunnel)
+            latest: try store.changes(of: tunnel, limit: min(latest, EventHub.backlog)), events: events, tunnel: tunnel,
+            link: link)
         return Response(
             status: .ok, headers: [.contentType: "text/event-stream", .cacheControl: "no-store"],
             body: .init { writer in
@@ -98,6 +108,11 @@ private struct EventLines: Sendable {
     let latest: [RecordedChange]
     let events: AsyncStream<RecordedChange>
     let tunnel: String?
+    let link: String?
+
+    private func isAsked(_ change: RecordedChange) -> Bool {
+        (tunnel == nil || change.tunnel == tunnel) && (link == nil || change.link == link)
+    }
 
     func all() -> AsyncThrowingStream<[UInt8], any Error> {
         let (stream, continuation) = AsyncThrowingStream.makeStream(
@@ -105,9 +120,9 @@ private struct EventLines: Sendable {
         let task = Task {
             await withTaskGroup { group in
                 group.addTask {
-                    for change in latest { continuation.yield(Self.line(change)) }
+                    for change in latest where isAsked(change) { continuation.yield(Self.line(change)) }
                     var known = Set(latest.map(\.id))
-                    for await change in events where tunnel == nil || change.tunnel == tunnel {
+                    for await change in events where isAsked(change) {
                         if known.isEmpty || known.remove(change.id) == nil { continuation.yield(Self.line(change)) }
                     }
                 }

@@ -30,7 +30,8 @@ extension APIRoutes {
             let file = "\(stateDirectory)/restore-\(getpid())-\(Clock.now()).tmp"
             defer { unlink(file) }
             try await receive(request, into: file)
-            do { try await recorder.restore(from: file, now: Clock.wallMilliseconds()) } catch {
+            let samples = await directory.samples()
+            do { try await recorder.restore(from: file, samples: samples, now: Clock.wallMilliseconds()) } catch {
                 // Its name here is none that the operator knows.
                 var problem = Problem(error)
                 problem.detail = problem.detail.replacing(file, with: "the uploaded file")

@@ -44,7 +44,14 @@ struct ControlService: Sendable {
                 let server = APIServer(responder: responder, access: .tokens(tcp.tokens), logger: logger)
                 group.addTask { await listen(server, tcp) }
             }
-            group.addTask { try await keepTime(directory, recorder, monitors) }
+            group.addTask { try await keepTime(directory, recorder) }
+            group.addTask {
+                // By itself: a host's name may take its time.
+                while true {
+                    try await Task.sleep(for: .seconds(1))
+                    await monitors.update()
+                }
+            }
             group.addTask { await follow(directory) }
             // Whoever ends first ends it all; normally the supervisor's word.
             try await group.next()
@@ -98,15 +105,12 @@ struct ControlService: Sendable {
         }
     }
 
-    private func keepTime(
-        _ directory: TunnelDirectory, _ recorder: Recorder, _ monitors: TunnelMonitors
-    ) async throws {
+    private func keepTime(_ directory: TunnelDirectory, _ recorder: Recorder) async throws {
         var seconds = 0
         while true {
             try await Task.sleep(for: .seconds(1))
             seconds += 1
             await directory.tick()
-            await monitors.update()
             if seconds % 10 == 0 { await recorder.record(directory.samples(), now: Clock.wallMilliseconds()) }
             if seconds % 60 == 0 { await recorder.rollUp(now: Clock.wallMilliseconds()) }
         }

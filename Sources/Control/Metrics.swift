@@ -197,9 +197,23 @@ struct MetricWriter {
     mutating func add(_ value: some BinaryInteger, _ labels: [(String, String)] = []) { line("\(value)", labels) }
     mutating func add(_ value: Double, _ labels: [(String, String)] = []) { line("\(value)", labels) }
 
+    /// A device's name may hold what ends a label's value.
+    private static func escaped(_ value: String) -> String {
+        guard value.utf8.contains(where: { $0 == UInt8(ascii: "\\") || $0 == UInt8(ascii: "\"") || $0 == 10 }) else {
+            return value
+        }
+        return value.reduce(into: "") { out, character in
+            switch character {
+            case "\\": out += "\\\\"
+            case "\"": out += "\\\""
+            case "\n": out += "\\n"
+            default: out.append(character)
+            }
+        }
+    }
+
     private mutating func line(_ value: String, _ labels: [(String, String)]) {
-        // Names of tunnels and links hold nothing that would need escaping.
-        let list = labels.map { "\($0)=\"\($1)\"" }.joined(separator: ",")
+        let list = labels.map { "\($0)=\"\(Self.escaped($1))\"" }.joined(separator: ",")
         text += list.isEmpty ? "\(name) \(value)\n" : "\(name){\(list)} \(value)\n"
     }
 }

@@ -82,13 +82,16 @@ actor Recorder {
     }
 
     /// Puts a backup in place of everything; what the data plane does from now on is recorded there.
-    func restore(from file: String, now: Int64) throws(StoreError) {
+    ///
+    /// - Parameter samples: what links have carried until now.
+    func restore(from file: String, samples: [LinkSample], now: Int64) throws(StoreError) {
         try writing.withLock { _ throws(StoreError) in
             try store.restore(from: file)
             // What waits is of the time before.
             pending.withLock { $0.events = [] }
             _ = try writer.begin(instance: instance, isRestored: true, now: now)
             unbegun = nil
+            try store.setBaseline(samples, counters: Self.number(of: instance))
         }
     }
 

@@ -242,10 +242,12 @@ actor TunnelDirectory {
         }
         let interfaces = try store.interfaces().union(foreignDevices())
         var compiled: CompiledTunnel?
+        var before: TunnelDefinition?
         var renames = Renames()
         let stored = try recorder.renaming { () throws(StoreError) in
             let stored = try store.change(name, expectedVersion: expectedVersion, by: change) { definition in
                 let old = definition
+                before = old
                 try edit(&definition, interfaces)
                 compiled = try filters.compiled(definition)
                 try requireFree(definition, besides: old)
@@ -258,6 +260,12 @@ actor TunnelDirectory {
             return (stored, renames)
         }
         follow(renames)
+        // What was changed with SQL comes into force with this.
+        if let before, let running = entries[stored.id]?.definition, running != before {
+            var found = change
+            (found.action, found.detail) = ("reload", "with \(change.action)")
+            try store.record(found, from: running, to: before)
+        }
         if let compiled { try await applyAndWait(stored, compiled) }
         return stored
     }
@@ -279,7 +287,7 @@ actor TunnelDirectory {
     func takeUpRestored(by change: Change) throws(StoreError) -> ReloadReport {
         known = try store.currentStates()
         try store.record(change, of: "")
-        let report = try reload(names: nil, dryRun: false, isRestored: true)
+        let report = try reload(names: nil, dryRun: false, by: change, isRestored: true)
         expectLinks(now: wall())
         return report
     }

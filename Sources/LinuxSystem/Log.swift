@@ -38,7 +38,7 @@ struct LineLogHandler: LogHandler {
         var fields = metadata
         for (key, value) in event.metadata ?? [:] { fields[key] = value }
         if let error = event.error { fields["error"] = "\(error)" }
-        let sorted = fields.sorted { $0.key < $1.key }.map { ($0.key, "\($0.value)") }
+        let sorted = fields.sorted { $0.key < $1.key }.map { ($0.key, LogText.cut("\($0.value)")) }
         sink.write(line(event.level, "\(event.message)", sorted))
     }
 
@@ -51,8 +51,10 @@ struct LineLogHandler: LogHandler {
         case .standardError:
             let time = Clock.wallMilliseconds()
             if settings.format == .json {
-                return LogText.json(time: time, level: level.rawValue, label: label, message: message, fields: fields)
-                    + "\n"
+                let text = LogText.json(
+                    time: time, level: level.rawValue, label: label, message: message, fields: fields)
+                // journald takes the priority away.
+                return (sink.isJournal ? "<\(level.syslogPriority)>" : "") + text + "\n"
             }
             if sink.isJournal { return "<\(level.syslogPriority)>\(text)\n" }
             return "\(LogText.timestamp(time)) \(level.rawValue) \(text)\n"

@@ -33,10 +33,10 @@ struct LogSink: Sendable {
     var descriptor: Int32? { if case .syslog(let fd) = destination { fd } else { nil } }
 
     func write(_ line: String) {
-        var line = line
+        // Longer than any reader's limit; a datagram of /dev/log must not be refused.
+        var line = line.utf8.count > 8192 ? String(decoding: line.utf8.prefix(8190), as: UTF8.self) + "\n" : line
         line.withUTF8 { bytes in
-            // Longer than any reader's limit; a datagram of /dev/log must not be refused.
-            let count = min(bytes.count, 8192)
+            let count = bytes.count
             switch destination {
             case .standardError(true): _ = send(2, bytes.baseAddress, count, Self.sendFlags)
             case .standardError(false): writeWithoutWaiting(UnsafeRawBufferPointer(bytes).prefix(count))

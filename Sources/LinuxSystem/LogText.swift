@@ -18,6 +18,12 @@ enum LogText {
         return text + "}"
     }
 
+    /// A value's beginning, so that what else an event has is not cut off.
+    static func cut(_ value: String) -> String {
+        let limit = 2500
+        return value.utf8.count > limit ? String(decoding: value.utf8.prefix(limit), as: UTF8.self) + "…" : value
+    }
+
     /// UTC, `2026-11-22T11:20:00.123Z`, from milliseconds since 1970.
     static func timestamp(_ milliseconds: Int64) -> String {
         var seconds = time_t(milliseconds / 1000)

@@ -13,6 +13,22 @@ extension Store {
         }
     }
 
+    /// What links have carried until now is not counted: it is of a time that the database does not know.
+    public func setBaseline(_ samples: [LinkSample], counters: Int64) throws(StoreError) {
+        try write { db in
+            for sample in samples {
+                try db.execute(
+                    sql: """
+                        UPDATE series SET counters_of = ?, tx_total = ?, rx_total = ?
+                        WHERE tunnel = ? AND link = ? AND retired_at IS NULL
+                        """,
+                    arguments: [
+                        counters, sample.txTotal, sample.rxTotal, sample.subject.tunnel, sample.subject.link,
+                    ])
+            }
+        }
+    }
+
     private static func record(_ sample: LinkSample, at: Int64, counters: Int64, _ db: Database) throws {
         let series = try db.cachedStatement(
             sql: """
@@ -108,14 +124,17 @@ extension Store {
 
     private static func forget(_ retention: Retention, _ db: Database, now: Int64) throws {
         func before(_ days: Int) -> Int64 { now - Int64(days) * millisecondsPerDay }
+        // Nothing that is still to be summed up.
+        let hoursUntil = try setting("hours_rolled_until", db)
         for (statement, limit) in [
-            ("DELETE FROM samples_minute WHERE at < ?", before(retention.samples)),
-            ("DELETE FROM samples_hour WHERE at < ?", before(retention.hourly)),
+            ("DELETE FROM samples_minute WHERE at < ?", min(before(retention.samples), hoursUntil)),
+            ("DELETE FROM samples_hour WHERE at < ?", min(before(retention.hourly), dayStart(hoursUntil))),
             ("DELETE FROM samples_day WHERE at < ?", before(retention.daily)),
             ("DELETE FROM uptime_days WHERE day < ?", before(retention.daily)),
             ("DELETE FROM intervals WHERE ended_at < ?", before(retention.daily)),
             ("DELETE FROM state_changes WHERE at < ?", before(retention.daily)),
-            ("DELETE FROM audit WHERE at < ?", before(retention.daily)),
+            // Who changed what is no measurement, and takes little.
+            ("DELETE FROM audit WHERE at < ?", before(max(retention.daily, Retention().daily))),
         ] {
             try db.execute(sql: statement, arguments: [limit])
         }

@@ -127,6 +127,9 @@ struct ImportPlan {
                 if !content.keys.contains("interface_name") {
                     // Without the key, every file would be for the same device; the daemon chooses one for each.
                     members["interface"] = .null
+                    warnings.append(
+                        "\(path): interface_name is not set; the device is named after the tunnel, where MLVPN has mlvpn0"
+                    )
                     definition.interface = .automatic(
                         for: name, taken: Set(definitions.map(\.definition.interface.text)))
                 }

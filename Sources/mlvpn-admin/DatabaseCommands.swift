@@ -92,8 +92,15 @@ struct Audit: AsyncParsableCommand {
     @OptionGroup var common: CommonOptions
 
     func run() async throws {
-        try show(try await common.client.send(.GET, Target("audit")), common)
+        let table: Table = try await common.client.send(.GET, Target("audit", query: ["limit": "\(Self.most)"]))
+        try show(table, common)
+        if table.rows.count == Self.most {
+            Output.standardError("mlvpn-admin: these are the latest \(Self.most); ask for others with 'sql'")
+        }
     }
+
+    /// What the daemon gives at once.
+    private static let most = 100_000
 }
 
 struct Completions: ParsableCommand {

@@ -263,6 +263,48 @@ import TunnelModel
         #expect(try await control.send(.get, "/v1/status?tunnel=new").problem?.detail.contains("nonsense") == true)
     }
 
+    /// What was changed with SQL comes into force with the next command, and is told of.
+    @Test func whatAnotherCommandBringsIntoForceIsRecorded() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        try sqlite(control.store.path, "UPDATE tunnels SET timeout = 7")
+        #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"mtu": 1400}"#).status == 200)
+        let audit = try JSON.decode(Table.self, from: try await control.send(.get, "/v1/audit").body).objects
+        #expect(audit[0]["action"] == .string("reload") && audit[0]["detail"] == .string("with set-tunnel"))
+        #expect(audit[0]["new"] == .string(#"{"timeout":"7"}"#))
+        #expect(audit[1]["new"] == .string(#"{"mtu":"1400"}"#))
+        #expect(audit.count == 3)
+    }
+
+    @Test func whoRestoresIsToldOfWithWhatItChanged() async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let backup = try await control.send(.get, "/v1/backup").body
+        #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"timeout": 7}"#).status == 200)
+        #expect(try await control.send(.post, "/v1/restore", bytes: backup).status == 200)
+        let audit = try JSON.decode(Table.self, from: try await control.send(.get, "/v1/audit").body).objects
+        #expect(audit[0]["action"] == .string("restore") && audit[0]["tunnel"] == .string("acme"))
+        #expect(audit[0]["old"] == .string(#"{"timeout":"7"}"#) && audit[0]["new"] == .string(#"{"timeout":"30"}"#))
+    }
+
+    /// Prometheus refuses all of a page for one label that does not end.
+    @Test(arguments: ["ml\"0", "ml\\"]) func whateverADeviceIsCalledMetricsCanBeRead(name: String) async throws {
+        let control = try await Fixture()
+        try await control.addTunnel("acme", port: 5080)
+        let body = try JSON.encode(JSONValue.object(["interface": .string(name)]))
+        let answer = try await control.send(.patch, "/v1/tunnels/acme", bytes: body)
+        #expect(answer.status == 200, "\(answer.text)")
+        let metrics = try await control.send(.get, "/metrics").text
+        let escaped = name == "ml\\" ? #"interface="ml\\""# : #"interface="ml\"0""#
+        #expect(metrics.contains(escaped), "\(metrics.prefix(800))")
+    }
+
+    @Test(arguments: ["since=1h", "until=2030-01-01"]) func whoFollowsGetsWhatComes(query: String) async throws {
+        let control = try await Fixture()
+        #expect(try await control.send(.get, "/v1/events?follow=1&\(query)").status == 400)
+        #expect(try await control.send(.get, "/v1/events?follow=1&tunnel=nosuch").status == 404)
+    }
+
     @Test func aNameMayBeGivenAndTakenBackAtOnceAndNoHistoryStaysUnderIt() async throws {
         let control = try await Fixture()
         try await control.addTunnel("acme", port: 5080)

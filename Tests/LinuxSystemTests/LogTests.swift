@@ -12,6 +12,13 @@ struct LogTests {
         #expect(!line.contains("\n"))
     }
 
+    @Test func aLongValueCostsNoOther() {
+        let long = String(repeating: "é", count: 10_000)
+        let cut = LogText.cut(long)
+        #expect(cut.utf8.count < 2600 && cut.hasPrefix("éé") && cut.hasSuffix("…"))
+        #expect(LogText.cut("short") == "short")
+    }
+
     @Test func jsonStaysJsonWhateverItSays() {
         let line = LogText.json(
             time: 1_700_000_000_123, level: "notice", label: "engine", message: "a\"b\\c\u{1}",

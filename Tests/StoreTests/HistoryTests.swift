@@ -474,6 +474,36 @@ extension Store {
         #expect(try store.rows(byDay) == expectedByDay)
     }
 
+    /// What is still to be summed up is not forgotten, however short the time that it is to be kept.
+    @Test func aDayIsSummedUpBeforeItsHoursAreForgotten() throws {
+        try record([define(adsl)], at: 0)
+        let retention = Retention(samples: 1, hourly: 1, daily: 90)
+        for minute in stride(from: Int64(0), through: 3 * 1440, by: 1) {
+            let now = noon + minute * 60_000
+            let sample = LinkSample(
+                subject: adsl, txTotal: minute, rxTotal: 0, samples: 1, srttMicroseconds: nil, lossPermille: nil)
+            try store.record([sample], counters: 1, now: now)
+            if minute % 10 == 1 { try store.rollUp(retention, now: now) }
+        }
+        #expect(try store.rows("SELECT sum(tx_bytes) FROM samples_day WHERE at > \(noon)") == [[.integer(2 * 1440)]])
+    }
+
+    /// What the lines carried since a backup was made is of a time that the backup does not know.
+    @Test func afterARestoreTrafficIsCountedFromThen() throws {
+        try record([define(adsl)], at: 0)
+        func sample(_ total: Int64) -> LinkSample {
+            LinkSample(subject: adsl, txTotal: total, rxTotal: 0, samples: 1, srttMicroseconds: nil, lossPermille: nil)
+        }
+        try store.record([sample(1000)], counters: 1, now: noon + 60_000)
+        let file = scratch.path + "/backup.db"
+        try store.backup(to: file)
+        try store.record([sample(1_000_000_000)], counters: 1, now: noon + 120_000)
+        try store.restore(from: file)
+        try store.setBaseline([sample(2_000_000_000)], counters: 1)
+        try store.record([sample(2_000_000_070)], counters: 1, now: noon + 180_000)
+        #expect(try store.rows("SELECT sum(tx_bytes) FROM samples_minute") == [[.integer(1070)]])
+    }
+
     @Test func anOutageBeginsWhenTheLinkWasLastHeardAlsoIfItSeemedLossyAfterwards() throws {
         try record([define(adsl), change(adsl, 10, .connecting, .up)], at: 10)
         try record([change(adsl, 95, .up, .lossy)], at: 95)
