@@ -17,15 +17,22 @@ extension TunnelDirectory {
 
     /// Throws what `new` wants, that `old` did not have, and that something which is no tunnel of ours has.
     func requireFree(_ new: TunnelDefinition, besides old: TunnelDefinition? = nil) throws(StoreError) {
-        let problems = obstacles(of: new, besides: old, hostUse(for: [new]))
+        let problems = obstacles(of: new, besides: old, hostUse(for: [(new, old)]))
         if !problems.isEmpty { throw .refused(problems) }
     }
 
-    /// What of the host is in use, as far as it matters to these.
-    func hostUse(for definitions: [TunnelDefinition]) -> HostUse {
-        let ports = Set(definitions.flatMap { HostClaims($0)?.binds.compactMap(\.port) ?? [] })
+    /// What of the host is in use, as far as these want what they did not have: it takes milliseconds to look.
+    func hostUse(for changes: [(new: TunnelDefinition, old: TunnelDefinition?)]) -> HostUse {
+        var ports: Set<UInt16> = []
+        var wantsDevice = false
+        for change in changes {
+            guard let wanted = HostClaims(change.new) else { continue }
+            let held = HostClaims(change.old)
+            if wanted.interface != held?.interface { wantsDevice = true }
+            ports.formUnion(wanted.binds.filter { held?.binds.contains($0) != true }.compactMap(\.port))
+        }
         return HostUse(
-            devices: definitions.isEmpty ? [] : foreignDevices(), sockets: ports.isEmpty ? [] : host.sockets(ports))
+            devices: wantsDevice ? foreignDevices() : [], sockets: ports.isEmpty ? [] : host.sockets(ports))
     }
 
     func obstacles(of new: TunnelDefinition, besides old: TunnelDefinition?, _ use: HostUse) -> [DefinitionError] {

@@ -145,10 +145,12 @@ actor TunnelDirectory {
         _ tunnels: [StoredTunnel], _ refused: inout [RejectedTunnel]
     ) throws(StoreError) -> [(StoredTunnel, CompiledTunnel?)] {
         let running = entries.mapValues(\.definition)
-        let changed = tunnels.filter { tunnel in
-            running[tunnel.id].map { $0.enabled && $0 != tunnel.definition } ?? false
-        }
-        let use = hostUse(for: changed.map(\.definition))
+        let use = hostUse(
+            for: tunnels.compactMap { tunnel in
+                running[tunnel.id].flatMap { old in
+                    old.enabled && old != tunnel.definition ? (tunnel.definition, old) : nil
+                }
+            })
         var accepted: [(StoredTunnel, CompiledTunnel?)] = []
         for tunnel in tunnels {
             let old = running[tunnel.id]
@@ -172,9 +174,11 @@ actor TunnelDirectory {
     func reloadPrepared(names: Set<String>?, dryRun: Bool, by change: Change? = nil) async throws(StoreError)
         -> ReloadReport
     {
-        let tunnels = try store.definitions().tunnels.filter { names?.contains($0.definition.name.text) ?? true }
-        await filters.prepare(
-            tunnels.filter { entries[$0.id]?.definition.filters != $0.definition.filters }.map(\.definition))
+        if try store.hasFilters() {
+            let tunnels = try store.definitions().tunnels.filter { names?.contains($0.definition.name.text) ?? true }
+            await filters.prepare(
+                tunnels.filter { entries[$0.id]?.definition.filters != $0.definition.filters }.map(\.definition))
+        }
         return try reload(names: names, dryRun: dryRun, by: change)
     }
 

@@ -130,6 +130,11 @@ extension Store {
         }
     }
 
+    /// Whether any tunnel has filters.
+    public func hasFilters() throws(StoreError) -> Bool {
+        try read { try Bool.fetchOne($0, sql: "SELECT EXISTS (SELECT 1 FROM filters)") ?? false }
+    }
+
     /// The interfaces that tunnels use.
     public func interfaces() throws(StoreError) -> Set<String> {
         try read { try String.fetchSet($0, sql: "SELECT interface FROM tunnels") }
