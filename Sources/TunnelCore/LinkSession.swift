@@ -134,11 +134,13 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         switch phase {
         case .up:
             min(
-                lastKeepaliveSent + second, answerAt, lastKeepaliveHeard + settings.timeout, renewalDeadline,
+                keepaliveDeadline, lastKeepaliveHeard + settings.timeout, renewalDeadline,
                 settings.judgesQuality || quality != .up ? lastJudged + second : .max)
         case .disconnected, .authSent: settings.isServer || configuredPeer.isNone ? .max : lastAuthSent + second
         }
     }
+
+    private var keepaliveDeadline: Int64 { min(answerAt, lastKeepaliveSent + second) }
 
     /// When a client asks a server that has fallen silent for a new session, in case it lost the old one: stock's server
     /// does not say so. Just after a new flow may take over, and then each second, as if the session had ended.
@@ -253,7 +255,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                 tick(now: now)
                 return
             }
-            if now - lastKeepaliveSent >= second || now >= reportDeadline || now >= answerAt {
+            if now >= keepaliveDeadline || now >= reportDeadline {
                 owesKeepalive = true
                 lastKeepaliveSent = now
                 if now >= answerAt { answerAt = .max }
@@ -498,6 +500,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             } else if phase != .disconnected {
                 enter(now: now)
             }
+            if !capabilities.contains(.receiverReports) { meetStock(now: now) }
         case .keepalive:
             guard isUp else { return withoutSession(source, now: now) }
             lastKeepaliveHeard = now
@@ -522,7 +525,21 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     /// Stock's answer to a KEEPALIVE waits for the tick of its one-second timer that sent this one, and if it is told to end
     /// meanwhile, it sends that answer and not its DISCONNECT. So ours arrives shortly before the next tick.
     private mutating func answerStock(now: Int64) {
-        answerAt = now + max(0, 800 * millisecond - roundTrip.smoothed * 1000)
+        let margin = min(70 * millisecond + 4 * roundTrip.variation * 1000, 200 * millisecond)
+        answerAt = now + max(0, second - margin - roundTrip.smoothed * 1000)
+    }
+
+    /// A stock client sends AUTH at a tick. When a stock server's ticks are is told by its first KEEPALIVE, one to two
+    /// seconds from now, and it wants none from us before.
+    private mutating func meetStock(now: Int64) {
+        guard phase == .up else { return }
+        answerAt = .max
+        if settings.isServer {
+            answerStock(now: now)
+        } else {
+            owesKeepalive = false
+            lastKeepaliveSent = now + min(max(0, settings.timeout - 2 * second), 2 * second)
+        }
     }
 
     /// The peer believes in a session that we have ended.

@@ -178,6 +178,33 @@ struct SessionRestartTests {
         #expect(client.handshakes == 2)
     }
 
+    /// It says KEEPALIVE instead while an answer of its waits for its timer (``StockPeer/end(_:)``).
+    @Test(arguments: [true, false])
+    func `a stock peer that is told to end can say so at nearly any moment`(isServer: Bool) {
+        let network = VirtualNetwork()
+        let ours = VirtualPeer(2, isServer: !isServer, now: network.now)
+        network.attach(ours)
+        if !isServer { network.run(300 * millisecond) }
+        let stock = StockPeer(
+            1, isServer: isServer, peer: ours.address, flowID: 5, timeout: 60 * second, now: network.now)
+        if isServer {
+            network.attach(stock)
+            network.run(370 * millisecond)
+            ours.session.configure(peer: stock.address)
+        } else {
+            network.attach(stock)
+        }
+        #expect(network.run(atMost: second) { stock.isUp && ours.isUp } != nil)
+        var unheard = 0
+        for _ in 0..<1000 {
+            network.run(10 * millisecond)
+            #expect(stock.isUp)
+            if stock.end(network.now) != .disconnect { unheard += 1 }
+        }
+        #expect(unheard <= 100)
+        #expect(stock.handshakes == 1)
+    }
+
     @Test func `a client of ours is back once its old server was silent for 3 s and the new one has said DISCONNECT`() {
         let bench = SessionBench(timeout: 60)
         bench.connect()

@@ -19,6 +19,9 @@ final class StockPeer: VirtualEnd {
     private var nextTick: Int64
     private var lastKeepalive: Int64 = 0
     private var lastAnswer: Int64 = 0
+    private var nextKeepalive: Int64 = 0
+    /// An answer to a KEEPALIVE, which waits for the next tick.
+    private var owesAnswer = false
     private let timeout: Int64
 
     init(_ number: UInt32, isServer: Bool, peer: SocketAddress, flowID: UInt32, timeout: Int64, now: Int64) {
@@ -36,7 +39,12 @@ final class StockPeer: VirtualEnd {
     func tick(_ now: Int64) -> [Flight] {
         nextTick = now + second
         if state == .up, now - lastKeepalive >= timeout { state = .down }
-        if state == .up { return [send(.keepalive, [], now)] }
+        if state == .up {
+            guard owesAnswer || now > nextKeepalive else { return [] }
+            if !owesAnswer { nextKeepalive = now + second }
+            owesAnswer = false
+            return [send(.keepalive, [], now)]
+        }
         guard !isServer else { return [] }
         state = .authSent
         return [send(.auth, Array("AU".utf8), now)]
@@ -57,19 +65,26 @@ final class StockPeer: VirtualEnd {
         case .keepalive:
             guard state == .up else { return [] }
             lastKeepalive = now
-            guard now - lastAnswer >= second else { return [] }
+            guard now - lastAnswer > second else { return [] }
             lastAnswer = now
-            return [send(.keepalive, [], now)]
+            nextKeepalive = now + second
+            owesAnswer = true
         case .disconnect: if state == .up { state = .down }
         case .data: break
         }
         return []
     }
 
+    /// What it says when it is told to end: the first of what waits.
+    func end(_ now: Int64) -> DatagramType? { isUp ? owesAnswer ? .keepalive : .disconnect : nil }
+
     private func goUp(_ now: Int64) {
         state = .up
         handshakes += 1
         lastKeepalive = now
+        lastAnswer = now
+        nextKeepalive = now + second
+        owesAnswer = false
     }
 
     private func open(_ bytes: [UInt8]) -> DatagramType? {
