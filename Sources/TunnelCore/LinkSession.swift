@@ -468,6 +468,9 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             || doubtedAt != 0 && now - doubtedAt >= Self.benefit
     }
 
+    /// Milliseconds by which a peer's clock and ours, each in whole ones, may disagree about one interval.
+    private static let echoRounding: UInt16 = 3
+
     private mutating func heard(_ header: DatagramHeader, from source: SocketAddress, now: Int64) {
         // Another server would have given us up by then: this is the same one, heard from where it chooses.
         if source != formerPeer || now - movedAt >= 2 * settings.timeout {
@@ -481,7 +484,9 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         }
         guard header.timestampReply != DatagramHeader.noTimestamp else { return }
         let stamp = Moment(nanoseconds: now, wallMilliseconds: 0).wireTimestamp
-        let sample = Int64(stamp &- header.timestampReply) * 1000
+        // The peer rounds how long it held our timestamp: one next door may seem to answer before it was asked.
+        let elapsed = stamp &- header.timestampReply
+        let sample = elapsed > .max - Self.echoRounding ? 0 : Int64(elapsed) * 1000
         guard sample < RoundTrip.ceiling else { return }
         roundTrip.add(sample, now: now)
         incomingRoundTrip = sample

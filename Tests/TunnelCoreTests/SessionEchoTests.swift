@@ -111,8 +111,20 @@ struct SessionEchoTests {
         }
     }
 
+    @Test(arguments: 1...3 as ClosedRange<UInt16>)
+    func `a peer next door that rounds may seem to answer before it was asked, which is a sample and a sign of life`(
+        early: UInt16
+    ) {
+        var bench = Bench(zero)
+        let now = zero + 10_000 * millisecond
+        bench.take(timestamp: 1000, reply: 10_000 + early, at: now)
+        #expect(bench.peer.session.roundTrip.hasSample)
+        #expect(bench.peer.session.roundTrip.smoothed == 0)
+        #expect(bench.peer.session.lastEcho == now)
+    }
+
     @Test func `5 s and more is no sample, nor is a reply from the future`() {
-        for (clock, reply) in [(5000, 0), (30000, 0), (100, 101), (0, 1)] as [(Int64, UInt16)] {
+        for (clock, reply) in [(5000, 0), (30000, 0), (100, 104), (0, 4)] as [(Int64, UInt16)] {
             var bench = Bench(zero)
             bench.take(timestamp: 1, reply: reply, at: zero + clock * millisecond)
             #expect(!bench.peer.session.roundTrip.hasSample)
