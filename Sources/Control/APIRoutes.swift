@@ -199,6 +199,12 @@ private struct Problems: RouterMiddleware {
     func handle(
         _ request: Request, context: APIContext, next: (Request, APIContext) async throws -> Response
     ) async throws -> Response {
+        try await answer(request, context, next).asAnswer(to: request)
+    }
+
+    private func answer(
+        _ request: Request, _ context: APIContext, _ next: (Request, APIContext) async throws -> Response
+    ) async throws -> Response {
         do { return try await next(request, context) } catch let error as HTTPError where error.status == .notFound {
             let methods = OpenAPI.methods(of: request.uri.path)
             if methods.isEmpty { return problemResponse(for: error, logger) }
@@ -211,4 +217,9 @@ private struct Problems: RouterMiddleware {
             return problemResponse(for: error, logger)
         }
     }
+}
+
+extension Response {
+    /// An answer to HEAD has no body, whatever it says: the client would take it for the next answer (RFC 9110, 9.3.2).
+    func asAnswer(to request: Request) -> Response { request.method == .head ? createHeadResponse() : self }
 }

@@ -108,7 +108,7 @@ struct APIServer: Sendable {
                     var response = problemResponse(
                         Problem(.unauthorized, "give a token of api_token_file as 'Authorization: Bearer TOKEN'"))
                     response.headers[.wwwAuthenticate] = "Bearer realm=\"mlvpn\""
-                    return try await Self.refuse(response, writer, channel)
+                    return try await Self.refuse(response.asAnswer(to: request), writer, channel)
                 }
                 let source = APIContext.Source(logger: logger, uid: nil, via: "token \(name)")
                 let response = await respond(to: request, source)
@@ -128,10 +128,10 @@ struct APIServer: Sendable {
             refusals.warning(
                 logger, "the control socket refused a peer",
                 metadata: ["uid": "\(peer.map { "\($0.uid)" } ?? "unknown")"])
-            return { _, writer, channel in
+            return { request, writer, channel in
                 let response = problemResponse(
                     Problem(.forbidden, "only root and the members of the admin group may use this socket"))
-                try await Self.refuse(response, writer, channel)
+                try await Self.refuse(response.asAnswer(to: request), writer, channel)
             }
         }
     }

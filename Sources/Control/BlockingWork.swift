@@ -13,7 +13,7 @@ final class BlockingExecutor: SerialExecutor {
     }
 }
 
-/// Threads for what takes long and belongs to no actor: an operator's query, a backup. Two at once, the others wait.
+/// Threads for what takes long and belongs to no actor: an operator's query, a backup. Four at once, the others wait.
 enum BlockingWork {
     private static let pool = {
         let pool = NIOThreadPool(numberOfThreads: 4)

@@ -91,7 +91,10 @@ actor Recorder {
             pending.withLock { $0.events = [] }
             _ = try writer.begin(instance: instance, isRestored: true, now: now)
             unbegun = nil
-            try store.setBaseline(samples, counters: Self.number(of: instance))
+            // The database has been replaced: from here on nothing may say that it was not.
+            do { try store.setBaseline(samples, counters: Self.number(of: instance)) } catch {
+                logger.error("traffic since the backup will count as of now: \(error)")
+            }
         }
     }
 

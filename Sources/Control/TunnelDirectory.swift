@@ -245,6 +245,8 @@ actor TunnelDirectory {
             await filters.prepare([ahead])
         }
         let interfaces = try store.interfaces().union(foreignDevices())
+        // What runs of it, where a reload has refused what SQL made of it.
+        let running = (try? store.tunnel(named: name)).flatMap { entries[$0.id]?.definition }
         var compiled: CompiledTunnel?
         var before: TunnelDefinition?
         var renames = Renames()
@@ -254,7 +256,7 @@ actor TunnelDirectory {
                 before = old
                 try edit(&definition, interfaces)
                 compiled = try filters.compiled(definition)
-                try requireFree(definition, besides: old)
+                try requireFree(definition, besides: running ?? old)
                 if definition.name != old.name { renames = Renames([(old.name.text, definition.name.text)]) }
             }
             // Renamed with SQL before: what is known of it has the name in force.
@@ -264,13 +266,16 @@ actor TunnelDirectory {
             return (stored, renames)
         }
         follow(renames)
-        // What was changed with SQL comes into force with this.
-        if let before, let running = entries[stored.id]?.definition, running != before {
+        let former = entries[stored.id]?.definition
+        if let compiled { try await applyAndWait(stored, compiled) }
+        // What was changed with SQL has come into force with this.
+        if let before, let former, former != before {
             var found = change
             (found.action, found.detail) = ("reload", "with \(change.action)")
-            try store.record(found, from: running, to: before)
+            do { try store.record(found, from: former, to: before) } catch {
+                logger.error("what SQL had changed of tunnel \(stored.definition.name) is not in the audit: \(error)")
+            }
         }
-        if let compiled { try await applyAndWait(stored, compiled) }
         return stored
     }
 

@@ -234,7 +234,7 @@ final class LinkSocket {
         let source = self[keyPath: lookup].source
         switch result {
         case .success(let addresses):
-            self[keyPath: lookup].addresses = addresses
+            if lookup != \.remoteName || mayMove(to: addresses) { self[keyPath: lookup].addresses = addresses }
             self[keyPath: lookup].backoff.succeeded()
             surroundings.report(source, nil)
             if lookup == \.remoteName {
@@ -254,6 +254,12 @@ final class LinkSocket {
                 self?.lookUp(lookup)
             }
         }
+    }
+
+    /// A link that is up does not leave for an answer that has only the other family: half of it may have come too late.
+    private func mayMove(to addresses: [IPAddress]) -> Bool {
+        guard isUp, link.bind.host == nil, !remoteName.addresses.isEmpty, let bound else { return true }
+        return addresses.contains { $0.isIPv6 == bound.isIPv6 }
     }
 
     // MARK: The socket
@@ -278,7 +284,7 @@ final class LinkSocket {
             surroundings.tell(.socket(descriptor: socket.raw, isIPv6: address.isIPv6))
         } catch {
             bindFailures += 1
-            leaveFamily(isIPv6: address.isIPv6)
+            if !isUp, !isReplacing || bindFailures > 3 { leaveFamily(isIPv6: address.isIPv6) }
             // The name may have another address by now.
             if error.code == EADDRNOTAVAIL, localName.name != nil { localName.addresses = [] }
             // While the engine lets go of the old socket, the new one cannot be had: no problem worth a word.

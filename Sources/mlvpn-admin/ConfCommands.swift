@@ -51,7 +51,8 @@ struct Import: AsyncParsableCommand {
     private func define(_ plan: ImportPlan) async throws -> [JSONValue] {
         var results: [JSONValue] = []
         for tunnel in plan.tunnels {
-            do { results.append(try await send(tunnel)) } catch let problem as Problem {
+            do { results.append(try await send(tunnel)) } catch {
+                let problem = error as? Problem ?? Problem(.failed, "tunnel \(tunnel.name): \(error)")
                 throw await takingBack(results, after: problem, of: tunnel.name)
             }
         }
@@ -82,7 +83,7 @@ struct Import: AsyncParsableCommand {
         }
         var problem = problem
         if !left.isEmpty { problem.detail += "\nimported before that: \(left.joined(separator: ", "))" }
-        if problem.kind == .unreachable {
+        if problem.kind == .unreachable || problem.kind == .failed {
             problem.detail += "\nwhether tunnel \(name) was imported is not known: 'mlvpn-admin list' will tell"
         } else if left.isEmpty {
             problem.detail += "\nnothing was imported"

@@ -121,6 +121,12 @@ struct LinkSocketTests {
         around.told = []
         try around.answer("192.0.2.1", "2001:db8::1")
         #expect(!around.told.contains { $0.hasSuffix("socket") }, "\(around.told)")
+        try waitUntil("another question", within: .seconds(10)) {
+            socket.resolveAgain()
+            return around.questions.count > 2
+        }
+        try around.answer("2001:db8::1")
+        #expect(around.told.allSatisfy { !$0.hasSuffix("socket") && !$0.contains("2001") }, "\(around.told)")
         socket.isUp = false
         socket.configure(try LinkSpec("adsl,remote=other.example:5080").definition, mode: .client)
         around.told = []
