@@ -74,8 +74,8 @@ extension APIRoutes {
         }
         // Followed already: what is recorded meanwhile comes twice, and is left out once.
         let lines = EventLines(
-            latest: try store.changes(of: tunnel, limit: min(latest, EventHub.backlog)), events: events, tunnel: tunnel,
-            link: link)
+            latest: try store.changes(of: tunnel, link: link, limit: min(latest, EventHub.backlog)), events: events,
+            tunnel: tunnel, link: link)
         return Response(
             status: .ok, headers: [.contentType: "text/event-stream", .cacheControl: "no-store"],
             body: .init { writer in

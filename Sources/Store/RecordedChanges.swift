@@ -23,9 +23,9 @@ extension Store {
     }
 
     /// The latest changes, as they were recorded; those after `id` alone.
-    public func changes(after id: Int64 = 0, of tunnel: String? = nil, limit: Int) throws(StoreError)
-        -> [RecordedChange]
-    {
+    public func changes(
+        after id: Int64 = 0, of tunnel: String? = nil, link: String? = nil, limit: Int
+    ) throws(StoreError) -> [RecordedChange] {
         try read { db in
             try Row.fetchAll(
                 db,
@@ -33,9 +33,10 @@ extension Store {
                     SELECT state_changes.id, at, tunnel, nullif(link, '') AS link, previous, state, reason, last_heard
                     FROM state_changes JOIN series ON series.id = series_id
                     WHERE state_changes.id > :id AND (:tunnel IS NULL OR tunnel = :tunnel)
+                        AND (:link IS NULL OR series.link = :link)
                     ORDER BY state_changes.id DESC LIMIT :limit
                     """,
-                arguments: ["id": id, "tunnel": tunnel, "limit": limit]
+                arguments: ["id": id, "tunnel": tunnel, "link": link, "limit": limit]
             ).reversed().map {
                 RecordedChange(
                     id: $0["id"], at: $0["at"], tunnel: $0["tunnel"], link: $0["link"], previous: $0["previous"],

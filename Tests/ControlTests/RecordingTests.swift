@@ -286,6 +286,9 @@ import TunnelModel
         var followed: [RecordedChange] = []
         for await change in events { followed.append(change) }
         #expect(followed == recorded)
+        // The latest of one link, whatever the others did since.
+        let first = try control.store.changes(of: "acme", link: "adsl", limit: 1)
+        #expect(first.map(\.link) == ["adsl"] && first.map(\.reason) == ["disabled"])
     }
 
     @Test func aTunnelWhoseRowsCannotBeRunIsKeptByTheNextControlUntilItIsRemoved() async throws {
