@@ -111,7 +111,8 @@ import TunnelModel
         let changed = try await control.send(.patch, "/v1/tunnels/acme", #"{"mtu": 1400}"#)
         #expect(changed.status == 422 && changed.text.contains("lo is a device of this host"), "\(changed.text)")
         #expect(control.requests.count == count)
-        #expect(try await control.send(.patch, "/v1/tunnels/acme", #"{"mtu": 1400, "interface": "acme0"}"#).status == 200)
+        let both = #"{"mtu": 1400, "interface": "acme0"}"#
+        #expect(try await control.send(.patch, "/v1/tunnels/acme", both).status == 200)
         // One that does not run yet has nothing to lose: it waits.
         try sqlite(
             control.store.path,
