@@ -3,19 +3,19 @@ import TunnelModel
 
 /// What this host has in use, whoever uses it.
 struct HostResources: Sendable {
-    /// The names of its devices.
-    var devices: @Sendable () -> Set<String>
+    /// The names of its devices; only of those asked for, if any are: a list of thousands takes milliseconds.
+    var devices: @Sendable (_ among: Set<String>?) -> Set<String>
     /// The UDP sockets that are bound to one of these ports.
     var sockets: @Sendable (Set<UInt16>) -> [HostSocket]
 
     static let system = HostResources(
-        devices: { Self.deviceNames() },
+        devices: { among in among?.filter { if_nametoindex($0) != 0 } ?? Self.deviceNames() },
         sockets: { ports in
             ["/proc/net/udp", "/proc/net/udp6"].flatMap { HostSocket.all(in: Self.text($0), ports) }
         })
 
     /// Nothing is in use.
-    static let unused = HostResources(devices: { [] }, sockets: { _ in [] })
+    static let unused = HostResources(devices: { _ in [] }, sockets: { _ in [] })
 
     private static func deviceNames() -> Set<String> {
         guard let list = if_nameindex() else { return [] }
@@ -52,12 +52,13 @@ struct HostSocket: Equatable, Sendable {
     /// and the port.
     static func all(in text: String, _ ports: Set<UInt16>) -> [HostSocket] {
         var found: [HostSocket] = []
-        for line in text.split(separator: "\n").dropFirst() {
-            let columns = line.split(separator: " ", maxSplits: 2)
+        // As bytes: there is a line for each link of each tunnel.
+        for line in text.utf8.split(separator: UInt8(ascii: "\n")).dropFirst() {
+            let columns = line.split(separator: UInt8(ascii: " "), maxSplits: 2)
             guard columns.count > 1 else { continue }
-            let parts = columns[1].split(separator: ":")
-            guard parts.count == 2, let port = UInt16(parts[1], radix: 16), ports.contains(port),
-                let address = address(parts[0])
+            let parts = columns[1].split(separator: UInt8(ascii: ":"))
+            guard parts.count == 2, let port = UInt16(Substring(parts[1]), radix: 16), ports.contains(port),
+                let address = address(Substring(parts[0]))
             else { continue }
             found.append(HostSocket(address: address, port: port))
         }

@@ -24,15 +24,16 @@ extension TunnelDirectory {
     /// What of the host is in use, as far as these want what they did not have: it takes milliseconds to look.
     func hostUse(for changes: [(new: TunnelDefinition, old: TunnelDefinition?)]) -> HostUse {
         var ports: Set<UInt16> = []
-        var wantsDevice = false
+        var devices: Set<String> = []
         for change in changes {
             guard let wanted = HostClaims(change.new) else { continue }
             let held = HostClaims(change.old)
-            if wanted.interface != held?.interface { wantsDevice = true }
+            if wanted.interface != held?.interface { devices.insert(wanted.interface.text) }
             ports.formUnion(wanted.binds.filter { held?.binds.contains($0) != true }.compactMap(\.port))
         }
         return HostUse(
-            devices: wantsDevice ? foreignDevices() : [], sockets: ports.isEmpty ? [] : host.sockets(ports))
+            devices: devices.isEmpty ? [] : foreignDevices(among: devices),
+            sockets: ports.isEmpty ? [] : host.sockets(ports))
     }
 
     func obstacles(of new: TunnelDefinition, besides old: TunnelDefinition?, _ use: HostUse) -> [DefinitionError] {
@@ -59,8 +60,8 @@ extension TunnelDirectory {
     }
 
     /// The devices that no tunnel of ours has, or had just now.
-    func foreignDevices() -> Set<String> {
-        var devices = host.devices()
+    func foreignDevices(among names: Set<String>? = nil) -> Set<String> {
+        var devices = host.devices(names)
         for entry in entries.values where entry.definition.enabled { devices.remove(entry.definition.interface.text) }
         let now = Clock.now()
         for (claims, until) in released where now <= until { devices.remove(claims.interface.text) }

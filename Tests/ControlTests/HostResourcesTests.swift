@@ -12,7 +12,8 @@ import TunnelModel
 /// What others on the host have is refused before anything is stored.
 @Suite struct HostResourcesTests {
     @Test func deviceAndSocketsOfThisHostAreFound() throws {
-        #expect(HostResources.system.devices().contains("lo"))
+        #expect(HostResources.system.devices(nil).contains("lo"))
+        #expect(HostResources.system.devices(["lo", "nosuch"]) == ["lo"])
         for (text, expected) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "::")] {
             let address = SocketAddress(try #require(IPAddress(text)), port: 0).system
             let socket = try UDPSocket.open(bind: address, description: "a test")
@@ -53,7 +54,7 @@ import TunnelModel
 
         var resources: HostResources {
             HostResources(
-                devices: { self.devices.withLock { $0 } },
+                devices: { names in self.devices.withLock { all in names.map(all.intersection) ?? all } },
                 sockets: { ports in self.sockets.withLock { $0.filter { ports.contains($0.port) } } })
         }
     }
