@@ -190,7 +190,7 @@ enum OpenAPI {
             summary: "The latest changes of state; with follow, those to come as server-sent events.",
             query: range + [
                 ("limit", "The latest so many, 100 if not given; none with follow."),
-                ("follow", "1: a stream of events, a JSON document each, as history records them."),
+                ("follow", "1: a stream of events, a JSON document each, as recorded; not with since or until."),
             ], answer: "Table"),
         Operation(
             method: "post", path: "/v1/sql", summary: "One SELECT, which can change nothing and see no password.",

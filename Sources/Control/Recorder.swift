@@ -93,7 +93,7 @@ actor Recorder {
             unbegun = nil
             // The database has been replaced: from here on nothing may say that it was not.
             do { try store.setBaseline(samples, counters: Self.number(of: instance)) } catch {
-                logger.error("traffic since the backup will count as of now: \(error)")
+                logger.error("restored, but traffic since the backup will count as that of the next minute: \(error)")
             }
         }
     }

@@ -239,14 +239,14 @@ actor TunnelDirectory {
         _ name: String, expectedVersion: Int64?, by change: Change,
         _ edit: (inout TunnelDefinition, Set<String>) throws -> Void
     ) async throws(StoreError) -> StoredTunnel {
+        let present = try? store.tunnel(named: name)
         // No lock is held while a filter is compiled.
-        if var ahead = try? store.tunnel(named: name).definition, (try? edit(&ahead, [])) != nil, !ahead.filters.isEmpty
-        {
+        if var ahead = present?.definition, (try? edit(&ahead, [])) != nil, !ahead.filters.isEmpty {
             await filters.prepare([ahead])
         }
         let interfaces = try store.interfaces().union(foreignDevices())
         // What runs of it, where a reload has refused what SQL made of it.
-        let running = (try? store.tunnel(named: name)).flatMap { entries[$0.id]?.definition }
+        let running = present.flatMap { entries[$0.id]?.definition }
         var compiled: CompiledTunnel?
         var before: TunnelDefinition?
         var renames = Renames()
@@ -266,16 +266,16 @@ actor TunnelDirectory {
             return (stored, renames)
         }
         follow(renames)
-        let former = entries[stored.id]?.definition
-        if let compiled { try await applyAndWait(stored, compiled) }
-        // What was changed with SQL has come into force with this.
-        if let before, let former, former != before {
+        // What was changed with SQL comes into force with this.
+        if let before, let running, running != before {
             var found = change
             (found.action, found.detail) = ("reload", "with \(change.action)")
-            do { try store.record(found, from: former, to: before) } catch {
+            do { try store.record(found, from: running, to: before) } catch {
+                // The change is stored: it is applied all the same.
                 logger.error("what SQL had changed of tunnel \(stored.definition.name) is not in the audit: \(error)")
             }
         }
+        if let compiled { try await applyAndWait(stored, compiled) }
         return stored
     }
 

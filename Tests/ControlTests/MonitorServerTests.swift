@@ -16,11 +16,7 @@ import TunnelModel
         let problem = try #require(await sockets.proceed())
         #expect(problem.contains("control-unix-path") && !problem.contains("control-bind-port"), "\(problem)")
         try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: false)
-        let limit = Clock.now() + .seconds(20)
-        while await sockets.proceed() != nil {
-            try #require(Clock.now() < limit)
-            try await Task.sleep(for: .milliseconds(50))
-        }
+        try await eventually("the socket") { await sockets.proceed() == nil }
         #expect(FileManager.default.fileExists(atPath: path + "/acme.sock"))
         await sockets.stop()
         #expect(!FileManager.default.fileExists(atPath: path + "/acme.sock"))
@@ -96,11 +92,15 @@ import TunnelModel
         // What is neither read nor answered stays with the sender, after what the sockets hold.
         var total = 0
         var refused = 0
-        while refused < 50 {
-            let count = client.send(lines)
-            if count > 0 { total += count } else { refused += 1 }
-            if count <= 0 { try await Task.sleep(for: .milliseconds(5)) }
-            try #require(total < 8 << 20)
+        try await eventually("a sender that is held up") {
+            while true {
+                let count = client.send(lines)
+                if count <= 0 { break }
+                total += count
+                try #require(total < 8 << 20)
+            }
+            refused += 1
+            return refused >= 50
         }
         // Others are served meanwhile.
         let other = try SocketClient(path)

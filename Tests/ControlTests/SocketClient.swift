@@ -24,18 +24,15 @@ final class SocketClient: Sendable {
     /// What comes until the server closes, or until `enough`.
     func receive(until enough: (String) -> Bool = { _ in false }) async throws -> String {
         var bytes: [UInt8] = []
-        let limit = Clock.now() + .seconds(15)
-        while !enough(String(decoding: bytes, as: UTF8.self)) {
-            var chunk = [UInt8](repeating: 0, count: 1 << 16)
-            let count = read(descriptor.raw, &chunk, chunk.count)
-            if count > 0 {
+        try await eventually("an answer", within: .seconds(15)) {
+            while !enough(String(decoding: bytes, as: UTF8.self)) {
+                var chunk = [UInt8](repeating: 0, count: 1 << 16)
+                let count = read(descriptor.raw, &chunk, chunk.count)
+                if count < 0 { return errno == ECONNRESET }
+                if count == 0 { break }
                 bytes += chunk.prefix(count)
-            } else if count == 0 || errno == ECONNRESET {
-                break
-            } else {
-                try #require(Clock.now() < limit, "\(String(decoding: bytes.prefix(1000), as: UTF8.self))")
-                try await Task.sleep(for: .milliseconds(5))
             }
+            return true
         }
         return String(decoding: bytes, as: UTF8.self)
     }

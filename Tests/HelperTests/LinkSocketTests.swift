@@ -153,6 +153,28 @@ struct LinkSocketTests {
         #expect(around.told.last { !$0.hasSuffix("socket") }?.contains("192.0.2.1") == true, "\(around.told)")
     }
 
+    /// Its present socket serves it until it has the port that it is to have.
+    @Test func aLinkThatIsUpWaitsForItsPortAndLeavesNoFamily() throws {
+        let around = try Surroundings()
+        let taken = try UDPSocket.open(
+            bind: SocketAddress(try #require(IPAddress("0.0.0.0")), port: 0).system, description: "a port")
+        let port = SocketAddress(system: try UDPSocket.localAddress(taken.raw)).port
+        let socket = try around.socket("adsl,remote=peer.example:5080")
+        socket.proceed()
+        try around.answer("192.0.2.1", "2001:db8::1")
+        #expect(around.told.first == "IPv4 socket")
+        socket.isUp = true
+        around.told = []
+        socket.configure(try LinkSpec("adsl,bind=:\(port),remote=peer.example:5080").definition, mode: .client)
+        let limit = Clock.now() + .seconds(10)
+        while around.problems.isEmpty, !around.told.contains(where: { $0.hasSuffix("socket") }) {
+            try #require(Clock.now() < limit)
+            try around.loop.turn()
+        }
+        #expect(around.problems.last?.contains("bind: ") == true, "\(around.problems)")
+        #expect(around.told.allSatisfy { !$0.hasSuffix("socket") && !$0.contains("2001") }, "\(around.told)")
+    }
+
     @Test func aNameWhoseAddressIsNotOursIsLookedUpAgain() throws {
         let around = try Surroundings()
         let socket = try around.socket("adsl,bind=own.example", mode: .server)

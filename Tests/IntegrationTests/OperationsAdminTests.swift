@@ -113,8 +113,8 @@ import TunnelTestKit
             let other = try bed.rig.start(
                 [
                     "python3", "-c",
-                    "import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 6001));"
-                        + " print('bound', flush=True); time.sleep(600)",
+                    "import signal, socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 6001));"
+                        + " print('bound', flush=True); signal.pause()",
                 ], in: bed.server)
             try waitUntil("the port to be taken", within: .seconds(10)) { other.output.contains("bound") }
             let files = try [6000, 6001].map { port in
