@@ -76,6 +76,7 @@ extension TunnelRuntime {
                 for socket in [links[link].socket, links[link].nextSocket] where socket >= 0 {
                     setOffloads(link, socket)
                 }
+                publish(link, now)
             }
         }
         applyFilters(tunnel)

@@ -298,8 +298,8 @@ final class TunnelRuntime {
         shared.record(event)
     }
 
-    /// Copies what the session measured to where others read it.
-    private func publish(_ link: Int, _ now: Moment) {
+    /// Copies what the session measured and what the link uses to where others read it.
+    func publish(_ link: Int, _ now: Moment) {
         let session = links[link].session
         let out = links[link].record
         let heard = session.pointee.lastHeard
