@@ -16,10 +16,13 @@ extension TunnelRuntime {
     private static let receiveTime: Int64 = 500_000
 
     /// Receives from each link of `ready` (bits).
-    func receive(_ ready: UInt32, _ now: Moment) {
+    ///
+    /// - Returns: whether anything but one KEEPALIVE on each came.
+    func receive(_ ready: UInt32, _ now: Moment) -> Bool {
         var coalescer = makeCoalescer()
+        var hasTraffic = false
         let ready = ready & usedLinks
-        guard ready != 0 else { return }
+        guard ready != 0 else { return true }
         let share = Self.receiveTime / Int64(ready.nonzeroBitCount)
         // Beginning with the first that had no turn last time.
         let later = ready & (.max << firstLink)
@@ -32,12 +35,14 @@ extension TunnelRuntime {
                 left &= left - 1
                 if Int64(Clock.now()) - now.nanoseconds > 2 * Self.receiveTime {
                     firstLink = UInt32(link)
-                    return settle(&coalescer, now)
+                    settle(&coalescer, now)
+                    return true
                 }
-                receive(link, &coalescer, now, share)
+                if !receive(link, &coalescer, now, share) { hasTraffic = true }
             }
         }
         settle(&coalescer, now)
+        return hasTraffic
     }
 
     /// Gives up gaps whose time has come.
@@ -100,13 +105,16 @@ extension TunnelRuntime {
     // MARK: One link
 
     /// Receives for `share` nanoseconds, and once at least: datagrams may be made to cost time, and other tunnels wait.
-    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ turn: Moment, _ share: Int64) {
+    ///
+    /// - Returns: whether one KEEPALIVE came and nothing else.
+    private func receive(_ link: Int, _ coalescer: inout Coalescer, _ turn: Moment, _ share: Int64) -> Bool {
         let state = links + link
         var now = turn
         var start: Int64 = 0
         let buffer = buffers.receive(link)
         var used = 0
         var receives = 0
+        var isKeepalive = false
         var socket = state.pointee.socket
         // Room for a whole coalesced run is needed for each receive.
         while used + WorkerBuffers.receiveUnit <= WorkerBuffers.receiveSize, receives < 48 {
@@ -140,8 +148,14 @@ extension TunnelRuntime {
                 take(state, link, buffer + used + offset, length, from, local, &coalescer, now)
                 offset += max(1, length)
             }
-            if socket == state.pointee.nextSocket, state.pointee.session.pointee.lastHeard == now.nanoseconds {
-                moveToNextSocket(link, now)
+            let isGenuine = state.pointee.session.pointee.lastHeard == now.nanoseconds
+            if isGenuine, socket == state.pointee.nextSocket { moveToNextSocket(link, now) }
+            // One KEEPALIVE is most of what comes to an idle link, and epoll tells if there is more.
+            if isGenuine, receives == 1, state.pointee.nextSocket < 0, size == count,
+                DatagramHeader(reading: buffer + used).type == .keepalive
+            {
+                isKeepalive = true
+                break
             }
             used += (count + 63) & ~63
             if now.nanoseconds - start > share { break }
@@ -158,6 +172,7 @@ extension TunnelRuntime {
         {
             noticeState(link, now)
         }
+        return isKeepalive
     }
 
     /// One datagram.

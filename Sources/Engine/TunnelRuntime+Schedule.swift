@@ -12,6 +12,7 @@ import TunnelWire
 
 extension TunnelRuntime {
     private static let policyInterval = 100 * millisecond
+    private static let idlePolicyInterval = 5 * second
 
     /// Links that are up but do not answer.
     var suspects: UInt32 {
@@ -221,7 +222,13 @@ extension TunnelRuntime {
         }
         links[link].record.pointee.capacity = UInt64(bond.pointee.capacity(of: link))
         checkHealth(link, now)
-        if now.nanoseconds - lastPolicy >= Self.policyInterval { updateEligible(now) }
+        let interval = bond.pointee.wasUsed ? Self.policyInterval : Self.idlePolicyInterval
+        if now.nanoseconds - lastPolicy >= interval { updateEligible(now) }
+    }
+
+    /// Before something is sent: the choice may be of a time when nothing was.
+    func reviewChoice(_ now: Moment) {
+        if now.nanoseconds - lastPolicy >= second { updateEligible(now) }
     }
 
     /// Suspects a link that does not answer, and probes it until it does.

@@ -30,6 +30,7 @@ extension TunnelRuntime {
         let stamp = now.wireTimestamp
         var bytes = 0
         var packets = 0
+        reviewChoice(now)
         bond.pointee.begin(now: now.nanoseconds)
         drainQueue(now)
         while bytes < budgetBytes, packets < Self.budgetPackets {
@@ -267,9 +268,9 @@ extension TunnelRuntime {
         let socket = state.pointee.socket
         guard let local = state.pointee.resume.pointer(to: \.local) else { return -Int(EINVAL) }
         let result = to.withSystemAddress { clinux_udp_send(socket, $0, local, &part, 1, segmentSize) }
+        guard result < 0, local.pointee.version != 0 else { return result }
         // An address that this host has no more: the kernel chooses another.
-        let mayBeGone = [-EINVAL, -ENETUNREACH, -EADDRNOTAVAIL].contains(Int32(result))
-        guard mayBeGone, local.pointee.version != 0 else { return result }
+        guard [-EINVAL, -ENETUNREACH, -EADDRNOTAVAIL].contains(Int32(result)) else { return result }
         let retried = to.withSystemAddress { clinux_udp_send(socket, $0, nil, &part, 1, segmentSize) }
         if retried >= 0 { local.pointee = clinux_address() }
         return retried

@@ -62,6 +62,8 @@ final class Worker: @unchecked Sendable {
     private var readyPlaces: [Int] = []
     private var deadlines: [Int64] = []
     private var earliest: Int64 = .max
+    /// When something other than KEEPALIVEs last came.
+    private var lastTraffic: Int64 = 0
     /// Commands for tunnels that are on their way here.
     private var expected: [Slot: [WorkerCommand]] = [:]
     private var isStopped = false
@@ -107,9 +109,13 @@ final class Worker: @unchecked Sendable {
             let start = Self.now()
             if start.nanoseconds - before.nanoseconds > Self.pause { begin = start.nanoseconds }
             for number in 0..<count { note(events[number].token) }
-            serveReady()
+            if serveReady() { lastTraffic = start.nanoseconds }
             serveDeadlines()
             account(start)
+            if count > 0, start.nanoseconds - lastTraffic > Self.restAfter {
+                usleep(UInt32(Self.rest / 1000))
+                begin = Int64(Clock.now())
+            }
             if givesWay, Int64(Clock.now()) - begin > Self.longestTurn {
                 usleep(UInt32(Self.pause / 1000))
                 begin = Int64(Clock.now())
@@ -121,6 +127,11 @@ final class Worker: @unchecked Sendable {
     /// moments that no packet minds. Otherwise the kernel takes a twentieth of each second for them at once (sched(7)).
     private static let longestTurn: Int64 = 4_000_000
     private static let pause: Int64 = 100_000
+
+    /// A worker whose tunnels rest lets the KEEPALIVEs of many peers gather for so long, as network cards do, rather than
+    /// wake up for each. Traffic waits as long at most, and only the first after such a silence.
+    private static let rest: Int64 = 200_000
+    private static let restAfter: Int64 = 20_000_000
 
     static func now() -> Moment {
         Moment(nanoseconds: Int64(Clock.now()), wallMilliseconds: Clock.wallMilliseconds())
@@ -142,7 +153,9 @@ final class Worker: @unchecked Sendable {
         ready[place] |= part == Poller.devicePart ? Self.deviceBit : 1 << part
     }
 
-    private func serveReady() {
+    /// - Returns: whether there was anything but KEEPALIVEs.
+    private func serveReady() -> Bool {
+        var hasTraffic = false
         for place in readyPlaces {
             let what = ready[place]
             ready[place] = 0
@@ -151,16 +164,20 @@ final class Worker: @unchecked Sendable {
             let start = now.nanoseconds
             let links = UInt32(truncatingIfNeeded: what)
             if links != 0 {
-                tunnel.receive(links, now)
+                if tunnel.receive(links, now) { hasTraffic = true }
                 now.nanoseconds = Int64(Clock.now())
             }
-            if what & Self.deviceBit != 0 { tunnel.transmit(now, isAlone: places.count == 1) }
+            if what & Self.deviceBit != 0 {
+                tunnel.transmit(now, isAlone: places.count == 1)
+                hasTraffic = true
+            }
             tunnel.updateDeadline(now)
             schedule(place, tunnel)
             let spent = Int64(Clock.now()) - start
             tunnel.record.pointee.busyNanoseconds &+= UInt64(max(0, spent))
         }
         readyPlaces.removeAll(keepingCapacity: true)
+        return hasTraffic
     }
 
     private func schedule(_ place: Int, _ tunnel: TunnelRuntime) {

@@ -75,6 +75,8 @@ public struct LinkBond: ~Copyable {
     private var soonest: UInt32 = 0
     /// No link was open at some moment since the last choice.
     private var wasBusy = false
+    /// Something was sent since the last choice.
+    public private(set) var wasUsed = false
     private var smoothedAt: Int64 = 0
     /// How much earlier than the farthest link's a packet of the nearest arrives, of links that share the traffic, at most
     /// 40 ms: what is put in order takes as long whether it waits here or there.
@@ -130,10 +132,10 @@ public struct LinkBond: ~Copyable {
     public mutating func restartCounting(_ link: Int) { links[link].pacer.restartCounting() }
 
     /// Bytes per second that a link is known to carry; 0: not known.
-    public func capacity(of link: Int) -> Double { links[link].pacer.capacity }
+    public mutating func capacity(of link: Int) -> Double { links[link].pacer.capacity }
 
     /// What a link loses of what is sent, thousandths, by the peer's reports.
-    public func lossPermille(of link: Int) -> Double { links[link].reports.lossPermille }
+    public mutating func lossPermille(of link: Int) -> Double { links[link].reports.lossPermille }
 
     // MARK: Measuring
 
@@ -168,6 +170,7 @@ public struct LinkBond: ~Copyable {
     /// `mask`: links that may be used. True when those that are changed.
     public mutating func choose(among mask: UInt32, now: Int64) -> Bool {
         var chosen = mask
+        wasUsed = false
         if policy == .adaptive {
             smoothLosses(now)
             let links = links
@@ -228,26 +231,30 @@ public struct LinkBond: ~Copyable {
 
     /// What was measured, else rates as given; all equal if any link lacks both.
     public var weights: [(link: Int, weight: UInt64)] {
-        var isComplete = true
-        var result: [(link: Int, weight: UInt64)] = []
-        Self.forEach(known) { link in
-            let measured = policy == .adaptive ? UInt64(capacity(of: link)) : 0
-            let weight = measured > 0 ? measured : links[link].weight
-            if weight == 0 { isComplete = false }
-            result.append((link: link, weight: weight))
+        mutating get {
+            var isComplete = true
+            var result: [(link: Int, weight: UInt64)] = []
+            Self.forEach(known) { link in
+                let measured = policy == .adaptive ? UInt64(capacity(of: link)) : 0
+                let weight = measured > 0 ? measured : links[link].weight
+                if weight == 0 { isComplete = false }
+                result.append((link: link, weight: weight))
+            }
+            return isComplete ? result : result.map { (link: $0.link, weight: 1 << 20) }
         }
-        return isComplete ? result : result.map { (link: $0.link, weight: 1 << 20) }
     }
 
     /// Bytes per second that the links with a pace carry together; 0: none has one.
     public var pacedRate: Double {
-        var rate: Double = 0
-        Self.forEach(eligible & paced) { link in
-            let capacity = capacity(of: link)
-            let limit = links[link].limit.bytesPerSecond
-            rate += capacity == 0 || limit == 0 ? max(capacity, limit) : min(capacity, limit)
+        mutating get {
+            var rate: Double = 0
+            Self.forEach(eligible & paced) { link in
+                let capacity = capacity(of: link)
+                let limit = links[link].limit.bytesPerSecond
+                rate += capacity == 0 || limit == 0 ? max(capacity, limit) : min(capacity, limit)
+            }
+            return rate
         }
-        return rate
     }
 
     // MARK: Per packet
@@ -276,14 +283,14 @@ public struct LinkBond: ~Copyable {
     }
 
     /// Whether measured rates hold sending back; caps always do.
-    private var holdsBack: Bool { paces && policy == .adaptive }
+    private var holdsBack: Bool { mutating get { paces && policy == .adaptive } }
 
-    private func isOpen(_ link: Int) -> Bool {
+    private mutating func isOpen(_ link: Int) -> Bool {
         links[link].limit.isOpen && (!holdsBack || links[link].pacer.isOpen(within: links[link].horizon))
     }
 
     /// Links that may take a packet now.
-    public var openLinks: UInt32 { eligible & ~blocked }
+    public var openLinks: UInt32 { mutating get { eligible & ~blocked } }
 
     /// The link for a datagram of `size` bytes; -1: none may take it now.
     public mutating func pick(_ size: Int) -> Int {
@@ -332,10 +339,10 @@ public struct LinkBond: ~Copyable {
     }
 
     /// Links on trial that a copy of the next packet is to be sent on.
-    public var copyLinks: UInt32 { choice.trial & ~blocked }
+    public var copyLinks: UInt32 { mutating get { choice.trial & ~blocked } }
 
     /// Whether a link's cap is used up, for what does not wait.
-    public func exceedsLimit(_ link: Int) -> Bool { links[link].limit.isExceeded }
+    public mutating func exceedsLimit(_ link: Int) -> Bool { links[link].limit.isExceeded }
 
     /// A packet of `bytes` of a flow was sent; one in many will do.
     public mutating func sample(flow: UInt32, bytes: Int) { flows.note(flow, bytes: bytes) }
@@ -350,13 +357,14 @@ public struct LinkBond: ~Copyable {
     }
 
     private mutating func charge(_ link: Int, _ size: Int) {
+        wasUsed = true
         links[link].pacer.sent(size)
         links[link].limit.sent(size)
         if paced & Self.bit(link) != 0, !isOpen(link) { blocked |= Self.bit(link) }
     }
 
     /// Those of a mask on which a packet sent now arrives first.
-    private func earliest(of mask: UInt32) -> UInt32 {
+    private mutating func earliest(of mask: UInt32) -> UInt32 {
         guard mask & (mask &- 1) != 0 else { return mask }
         let links = links
         var least = Int64.max
@@ -369,7 +377,7 @@ public struct LinkBond: ~Copyable {
     }
 
     /// When a pace opens for what waits.
-    public func deadline(now: Int64) -> Int64 {
+    public mutating func deadline(now: Int64) -> Int64 {
         var earliest = Int64.max
         Self.forEach(eligible) { link in
             var opening = links[link].limit.nextOpening(now: now)

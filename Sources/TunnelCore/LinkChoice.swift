@@ -134,7 +134,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     }
 
     /// Bytes per second that a set promises.
-    private func promise(of set: UInt32, _ flows: Double, _ observe: (Int) -> Observation) -> Double {
+    private mutating func promise(of set: UInt32, _ flows: Double, _ observe: (Int) -> Observation) -> Double {
         var rate: Double = 0
         var lost: Double = 0
         var slowest: Int64 = 0
@@ -174,7 +174,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     }
 
     /// Of many links, those that promise most by themselves.
-    private func worthComparing(_ mask: UInt32, _ flows: Double, _ observe: (Int) -> Observation) -> UInt32 {
+    private mutating func worthComparing(_ mask: UInt32, _ flows: Double, _ observe: (Int) -> Observation) -> UInt32 {
         var rest = mask
         while rest.nonzeroBitCount > Self.mostCompared {
             var worst: UInt32 = 0
@@ -195,7 +195,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     }
 
     /// The best set of `compared`, and of the rest of `mask` whatever takes nothing from it, what promises most first.
-    private func bestSet(
+    private mutating func bestSet(
         of mask: UInt32, comparing compared: UInt32, _ flows: Double, _ observe: (Int) -> Observation
     ) -> UInt32 {
         var best: UInt32 = 0

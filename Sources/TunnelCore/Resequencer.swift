@@ -198,7 +198,7 @@ public struct Resequencer: ~Copyable {
     private func patience(_ lost: UInt64) -> Int64 { lost > expected ? min(grace, holdTime) : holdTime }
 
     /// When ``review(now:)`` is to be called though nothing came; .max: never.
-    public func deadline(now: Int64) -> Int64 {
+    public mutating func deadline(now: Int64) -> Int64 {
         held > 0 ? oldest + patience(lostBelow(now: now)) : .max
     }
 
@@ -312,7 +312,7 @@ public struct Resequencer: ~Copyable {
     }
 
     /// Below this, every link that carries traffic has brought something later.
-    private func lostBelow(now: Int64) -> UInt64 {
+    private mutating func lostBelow(now: Int64) -> UInt64 {
         var lowest = UInt64.max
         for link in 0..<linkCount where linkHeard[link] != 0 && now - linkHeard[link] < Self.activity {
             lowest = min(lowest, linkEnd[link])

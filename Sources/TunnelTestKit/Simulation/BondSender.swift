@@ -120,7 +120,7 @@ struct BondSender: ~Copyable {
     }
 
     /// When a pace opens for what waits.
-    func deadline(now: Int64) -> Int64 { queue.isEmpty ? .max : bond.deadline(now: now) }
+    mutating func deadline(now: Int64) -> Int64 { queue.isEmpty ? .max : bond.deadline(now: now) }
 
     static let overhead = 44
 }

@@ -168,7 +168,7 @@ private struct BondRun: ~Copyable {
 
     // MARK: Time
 
-    private func nextTime() -> Int64 {
+    private mutating func nextTime() -> Int64 {
         var next = min(events.firstTime ?? .max, sender.deadline(now: now), resequencer.deadline(now: now))
         for path in paths { if let time = path.nextEvent { next = min(next, Int64(time)) } }
         if !isStock { for receiver in receivers { next = min(next, receiver.meter.deadline) } }
