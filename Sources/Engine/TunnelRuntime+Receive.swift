@@ -17,7 +17,7 @@ extension TunnelRuntime {
 
     /// Receives from each link of `ready` (bits).
     ///
-    /// - Returns: whether anything but one KEEPALIVE on each came.
+    /// - Returns: whether there is more to it than one KEEPALIVE on each, as far as is known.
     func receive(_ ready: UInt32, _ now: Moment) -> Bool {
         var coalescer = makeCoalescer()
         var hasTraffic = false

@@ -6,9 +6,9 @@ import TunnelCrypto
 import TunnelModel
 import TunnelWire
 
-// Which links may take a packet, and what happens when none takes it. Ten times a second, and at every change, the links
-// that may share the traffic are sorted out by state and scheduler; which of them do, and which takes a packet, is the
-// LinkBond's to say.
+// Which links may take a packet, and what happens when none takes it. Ten times a second while something is sent, and at
+// every change, the links that may share the traffic are sorted out by state and scheduler; which of them do, and which
+// takes a packet, is the LinkBond's to say.
 
 extension TunnelRuntime {
     private static let policyInterval = 100 * millisecond
@@ -215,6 +215,8 @@ extension TunnelRuntime {
         if let sample = session.pointee.takeRoundTrip() {
             bond.pointee.observe(link, observation(link))
             bond.pointee.note(roundTrip: sample, link: link, now: now.nanoseconds)
+            // Not with the choice: a tunnel may receive much and send nothing.
+            updateHoldTime()
         }
         if let report = session.pointee.takeReport() {
             bond.pointee.take(report, link: link, now: now.nanoseconds)

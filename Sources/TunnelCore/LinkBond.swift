@@ -2,11 +2,11 @@ import TunnelWire
 
 /// The schedule of a bond: which links share a tunnel's traffic, and which of them takes the next packet.
 ///
-/// Links that may be used are told by ``choose(among:now:)`` ten times a second and at every change; of these the
-/// adaptive policy takes those that carry most together (``LinkChoice``). Per packet, ``pick(_:)`` takes the link on which
-/// the packet arrives first, so that packets arrive in order as far as that can be foreseen. A link is held back by what
-/// was measured of it (``LinkPacer``) and by its cap (``RateLimit``). A link that is not the bottleneck has no pace, and as
-/// long as one of them is open nothing queues on our side. Times are nanoseconds unless said otherwise.
+/// Links that may be used are told by ``choose(among:now:)`` ten times a second, while something is sent, and at every
+/// change; of these the adaptive policy takes those that carry most together (``LinkChoice``). Per packet, ``pick(_:)``
+/// takes the link on which the packet arrives first, so that packets arrive in order as far as that can be foreseen. A link
+/// is held back by what was measured of it (``LinkPacer``) and by its cap (``RateLimit``). A link that is not the bottleneck
+/// has no pace, and as long as one of them is open nothing queues on our side. Times are nanoseconds unless said otherwise.
 public struct LinkBond: ~Copyable {
     public enum Policy: UInt8, Sendable, BitwiseCopyable {
         /// Weighted round robin, by given weights.
@@ -130,6 +130,8 @@ public struct LinkBond: ~Copyable {
 
     /// The peer counts anew what arrives on a link.
     public mutating func restartCounting(_ link: Int) { links[link].pacer.restartCounting() }
+
+    // From here on much is mutating that changes nothing: the compiler would copy all of this for each call otherwise.
 
     /// Bytes per second that a link is known to carry; 0: not known.
     public mutating func capacity(of link: Int) -> Double { links[link].pacer.capacity }

@@ -133,6 +133,8 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         }
     }
 
+    // Mutating, though they change nothing: the compiler would copy all records for each call otherwise.
+
     /// Bytes per second that a set promises.
     private mutating func promise(of set: UInt32, _ flows: Double, _ observe: (Int) -> Observation) -> Double {
         var rate: Double = 0

@@ -197,6 +197,8 @@ public struct Resequencer: ~Copyable {
     /// How long a packet waits: where what is missing was lost, only for disorder within a link.
     private func patience(_ lost: UInt64) -> Int64 { lost > expected ? min(grace, holdTime) : holdTime }
 
+    // Mutating, though they change nothing: the compiler would copy the whole for each call otherwise.
+
     /// When ``review(now:)`` is to be called though nothing came; .max: never.
     public mutating func deadline(now: Int64) -> Int64 {
         held > 0 ? oldest + patience(lostBelow(now: now)) : .max

@@ -36,14 +36,33 @@ struct LinkSocketTests {
         func answer(_ addresses: String...) throws {
             try #require(questions.last).done(.success(addresses.compactMap { IPAddress($0) }))
         }
+
+        func turn(until isDone: () -> Bool) throws {
+            let limit = Clock.now() + .seconds(10)
+            while !isDone() {
+                try #require(Clock.now() < limit)
+                try loop.turn()
+            }
+        }
+    }
+
+    /// A port of an address that a socket has.
+    private struct TakenPort: ~Copyable {
+        private let socket: OwnedDescriptor
+        let port: UInt16
+
+        init(of address: String) throws {
+            let socket = try UDPSocket.open(
+                bind: SocketAddress(try #require(IPAddress(address)), port: 0).system, description: "a port")
+            port = SocketAddress(system: try UDPSocket.localAddress(socket.raw)).port
+            self.socket = socket
+        }
     }
 
     @Test func aNewPortIsTriedAtOnceHoweverLongTheOldOneWasTaken() throws {
         let around = try Surroundings()
-        let taken = try UDPSocket.open(
-            bind: SocketAddress(try #require(IPAddress("127.0.0.1")), port: 0).system, description: "a port")
-        let address = SocketAddress(system: try UDPSocket.localAddress(taken.raw))
-        let socket = try around.socket("adsl,bind=\(address)", mode: .server)
+        let taken = try TakenPort(of: "127.0.0.1")
+        let socket = try around.socket("adsl,bind=127.0.0.1:\(taken.port)", mode: .server)
         socket.proceed()
         #expect(around.told.isEmpty && around.problems.first?.contains("ss -lunp") == true, "\(around.problems)")
         socket.configure(try LinkSpec("adsl,bind=127.0.0.1").definition, mode: .server)
@@ -137,18 +156,12 @@ struct LinkSocketTests {
     /// A port that is taken in one family may be free in the other, and a host may have no IPv6 at all.
     @Test func aFamilyThatCannotBeBoundIsLeft() throws {
         let around = try Surroundings()
-        let taken = try UDPSocket.open(
-            bind: SocketAddress(try #require(IPAddress("::1")), port: 0).system, description: "a port")
-        let port = SocketAddress(system: try UDPSocket.localAddress(taken.raw)).port
-        let socket = try around.socket("adsl,bind=:\(port),remote=peer.example:5080")
+        let taken = try TakenPort(of: "::1")
+        let socket = try around.socket("adsl,bind=:\(taken.port),remote=peer.example:5080")
         socket.proceed()
         // The wildcard is not free either.
         try around.answer("2001:db8::1", "192.0.2.1")
-        let limit = Clock.now() + .seconds(10)
-        while !around.told.contains("IPv4 socket") {
-            try #require(Clock.now() < limit)
-            try around.loop.turn()
-        }
+        try around.turn { around.told.contains("IPv4 socket") }
         // Told last of the addresses, wherever the socket came in between.
         #expect(around.told.last { !$0.hasSuffix("socket") }?.contains("192.0.2.1") == true, "\(around.told)")
     }
@@ -156,21 +169,15 @@ struct LinkSocketTests {
     /// Its present socket serves it until it has the port that it is to have.
     @Test func aLinkThatIsUpWaitsForItsPortAndLeavesNoFamily() throws {
         let around = try Surroundings()
-        let taken = try UDPSocket.open(
-            bind: SocketAddress(try #require(IPAddress("0.0.0.0")), port: 0).system, description: "a port")
-        let port = SocketAddress(system: try UDPSocket.localAddress(taken.raw)).port
+        let taken = try TakenPort(of: "0.0.0.0")
         let socket = try around.socket("adsl,remote=peer.example:5080")
         socket.proceed()
         try around.answer("192.0.2.1", "2001:db8::1")
         #expect(around.told.first == "IPv4 socket")
         socket.isUp = true
         around.told = []
-        socket.configure(try LinkSpec("adsl,bind=:\(port),remote=peer.example:5080").definition, mode: .client)
-        let limit = Clock.now() + .seconds(10)
-        while around.problems.isEmpty, !around.told.contains(where: { $0.hasSuffix("socket") }) {
-            try #require(Clock.now() < limit)
-            try around.loop.turn()
-        }
+        socket.configure(try LinkSpec("adsl,bind=:\(taken.port),remote=peer.example:5080").definition, mode: .client)
+        try around.turn { !around.problems.isEmpty || around.told.contains { $0.hasSuffix("socket") } }
         #expect(around.problems.last?.contains("bind: ") == true, "\(around.problems)")
         #expect(around.told.allSatisfy { !$0.hasSuffix("socket") && !$0.contains("2001") }, "\(around.told)")
     }
@@ -181,11 +188,7 @@ struct LinkSocketTests {
         socket.proceed()
         try around.answer("192.0.2.1")
         #expect(around.problems.last?.contains("no interface has this address") == true, "\(around.problems)")
-        let limit = Clock.now() + .seconds(10)
-        while around.questions.count == 1 {
-            try #require(Clock.now() < limit)
-            try around.loop.turn()
-        }
+        try around.turn { around.questions.count > 1 }
         try around.answer("127.0.0.1")
         #expect(around.told == ["IPv4 socket"])
     }

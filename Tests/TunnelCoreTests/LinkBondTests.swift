@@ -25,6 +25,22 @@ struct LinkBondTests {
         #expect(last && none == -1)
     }
 
+    /// An idle bond is reviewed less often.
+    @Test func aBondKnowsWhetherAnythingWasSentSinceTheLastChoice() {
+        var bond = bond(.adaptive, weights: [0, 0])
+        let ways: [(inout LinkBond) -> Void] = [
+            { _ = $0.pick(1400) }, { $0.charge(0b10, 1400) }, { _ = $0.pickSparse(100, flow: 7, now: second) },
+        ]
+        for send in ways {
+            _ = bond.choose(among: 0b11, now: second)
+            bond.begin(now: second)
+            let before = bond.wasUsed
+            send(&bond)
+            let after = bond.wasUsed
+            #expect(!before && after)
+        }
+    }
+
     @Test func weightsShareTheTraffic() {
         var bond = bond(.weighted, weights: [3_000_000, 1_000_000])
         _ = bond.choose(among: 0b11, now: second)
