@@ -256,7 +256,7 @@ extension TunnelRuntime {
             }
             let packet = InboundPacket(bytes: body, count: bodyCount, link: link)
             order(packet, header, &coalescer, now)
-        case .control: break
+        case .control: if session.pointee.takeRest() { resequencer?.pointee.forget(link: link) }
         case .dropped(let reason):
             if reason == .replayed {
                 record.pointee.droppedReplay &+= 1

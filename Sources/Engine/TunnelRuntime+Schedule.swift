@@ -57,8 +57,21 @@ extension TunnelRuntime {
             let weights = bond.pointee.weights.map(\.weight)
             trace(.wrr, "links that share the traffic, and weights: \(namesOf(bond.pointee.eligible)) \(weights)")
         }
+        tellOfRest(now)
         updateHoldTime()
         tuneQueue()
+    }
+
+    /// Tells the peer which links carry nothing from now on, that it wait for nothing there.
+    private func tellOfRest(_ now: Moment) {
+        let carrying = bond.pointee.carrying | (isRedundant ? copyLinks : 0)
+        forEachLink { link in
+            let isResting = carrying & 1 << UInt32(link) == 0
+            guard links[link].session.pointee.rest(isResting) else { return }
+            // Behind all that was sent there.
+            flush(link, now)
+            sendControls(link, now)
+        }
     }
 
     private func observation(_ link: Int) -> LinkBond.Observation {

@@ -339,10 +339,18 @@ extension TunnelRuntime {
             bytes.storeBytes(of: word.littleEndian, as: UInt16.self)
             Self.capabilities.write(to: bytes + 2)
             return 2 + Capabilities.encodedSize
-        case .keepalive where control.carriesReport:
-            session.pointee.meter.takeReport(now: now.nanoseconds).write(to: bytes)
-            return ReceiverReport.encodedSize
-        case .keepalive, .disconnect, .data: return 0
+        case .keepalive:
+            var count = 0
+            if control.carriesReport {
+                session.pointee.meter.takeReport(now: now.nanoseconds).write(to: bytes)
+                count += ReceiverReport.encodedSize
+            }
+            if control.carriesRest {
+                RestNotice.write(to: bytes + count)
+                count += RestNotice.encodedSize
+            }
+            return count
+        case .disconnect, .data: return 0
         }
     }
 

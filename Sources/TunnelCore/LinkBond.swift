@@ -340,6 +340,9 @@ public struct LinkBond: ~Copyable {
         return left.trailingZeroBitCount
     }
 
+    /// Links that carry packets, or copies of them.
+    public var carrying: UInt32 { mutating get { eligible | choice.trial } }
+
     /// Links on trial that a copy of the next packet is to be sent on.
     public var copyLinks: UInt32 { mutating get { choice.trial & ~blocked } }
 

@@ -45,6 +45,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     private var owesAuthOK = false
     private var owesKeepalive = false
     private var owesProbe = false
+    /// Nothing but control messages is sent on the link.
+    private var rests = false
     private var owesDisconnect = false
     /// Where a DISCONNECT goes that answers a datagram without a session.
     private var disconnectTo: SocketAddress = .none
@@ -76,6 +78,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     public var meter = LinkMeter()
     private var incomingReport: ReceiverReport?
     private var incomingRoundTrip: Int64 = -1
+    private var incomingRest = false
     public var flows = PeerFlows()
 
     /// `flowID` differs from every other that is in use under the same key; `sequence` is above any that was sent with it:
@@ -156,6 +159,12 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         return incomingRoundTrip < 0 ? nil : incomingRoundTrip
     }
 
+    /// The peer sends nothing but control messages on the link for now; once for each time that it says so.
+    public mutating func takeRest() -> Bool {
+        defer { incomingRest = false }
+        return incomingRest
+    }
+
     // MARK: Orders
 
     /// Where a client's server is, or a server's peer may be found before it speaks. Takes effect at once unless up.
@@ -227,6 +236,18 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     /// Asks the peer for a sign of life, and for one that shows that ours arrives.
     public mutating func probe() { owesProbe = phase == .up }
+
+    /// Nothing but control messages will be sent on the link until further notice, or DATA again. True when a peer that
+    /// understands it is to be told now.
+    public mutating func rest(_ isResting: Bool) -> Bool {
+        guard rests != isResting else { return false }
+        rests = isResting
+        guard rests, tellsRest else { return false }
+        owesKeepalive = true
+        return true
+    }
+
+    private var tellsRest: Bool { mutating get { isUp && capabilities.contains(.receiverReports) } }
 
     /// Time has passed.
     public mutating func tick(now: Int64) {
@@ -492,6 +513,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             guard isUp else { return withoutSession(source, now: now) }
             lastKeepaliveHeard = now
             if let report = ReceiverReport(body: body) { incomingReport = report }
+            incomingRest = RestNotice.isIn(body: body)
             if capabilities.contains(.receiverReports) {
                 if now - lastAnswer >= second {
                     lastAnswer = now
@@ -543,6 +565,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         public var destination: SocketAddress
         /// A KEEPALIVE with our report of what came, rather than one that asks for the peer's.
         public var carriesReport = false
+        /// A KEEPALIVE that says that the link rests.
+        public var carriesRest = false
     }
 
     /// The next control message to send now; nil when nothing is owed.
@@ -568,7 +592,9 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             owesProbe = false
         }
         lastKeepaliveSent = now
-        return Control(type: .keepalive, destination: peer, carriesReport: !owesProbe && reportsToPeer)
+        return Control(
+            type: .keepalive, destination: peer, carriesReport: !owesProbe && reportsToPeer,
+            carriesRest: rests && tellsRest)
     }
 
     /// The header of the next datagram, taking its sequence number. `bodyLength` includes the MAC.

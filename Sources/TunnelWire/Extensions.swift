@@ -70,9 +70,14 @@ public struct ReceiverReport: Equatable, Sendable, BitwiseCopyable {
         out.storeBytes(of: minimumDelay.littleEndian, toByteOffset: 32, as: UInt16.self)
     }
 
+    /// Whether a KEEPALIVE's body begins with one.
+    static func isFirst(in body: UnsafeRawBufferPointer) -> Bool {
+        body.count >= encodedSize && body[0] == tag && body[1] == 1
+    }
+
     /// From the body of a KEEPALIVE; nil when it carries none.
     public init?(body: UnsafeRawBufferPointer) {
-        guard body.count >= Self.encodedSize, body[0] == Self.tag, body[1] == 1 else { return nil }
+        guard Self.isFirst(in: body) else { return nil }
         func word<T: FixedWidthInteger>(_ offset: Int, _ type: T.Type) -> T {
             T(littleEndian: body.loadUnaligned(fromByteOffset: offset, as: T.self))
         }
@@ -82,5 +87,24 @@ public struct ReceiverReport: Equatable, Sendable, BitwiseCopyable {
         time = word(26, UInt32.self)
         delay = word(30, UInt16.self)
         minimumDelay = word(32, UInt16.self)
+    }
+}
+
+/// Says that a link rests: what was sent on it before is all, until it carries DATA again. In the body of a KEEPALIVE, alone
+/// or behind a report: 0xC3, 1 (format).
+public enum RestNotice {
+    public static let encodedSize = 2
+    private static let tag: UInt8 = 0xc3
+
+    /// Writes ``encodedSize`` bytes.
+    public static func write(to out: UnsafeMutableRawPointer) {
+        out.storeBytes(of: tag, as: UInt8.self)
+        out.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
+    }
+
+    /// Whether the body of a KEEPALIVE has one.
+    public static func isIn(body: UnsafeRawBufferPointer) -> Bool {
+        let start = ReceiverReport.isFirst(in: body) ? ReceiverReport.encodedSize : 0
+        return body.count >= start + encodedSize && body[start] == tag && body[start + 1] == 1
     }
 }

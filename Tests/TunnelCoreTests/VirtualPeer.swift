@@ -52,6 +52,9 @@ final class VirtualPeer: VirtualEnd {
     var deadline: Int64 { min(session.deadline, session.reportDeadline) }
     func count(_ type: DatagramType) -> Int { controls.count { $0.type == type } }
 
+    func rest(_ isResting: Bool) -> Bool { session.rest(isResting) }
+    func takeRest() -> Bool { session.takeRest() }
+
     func tick(_ now: Int64) -> [Flight] {
         session.tick(now: now)
         #expect(session.deadline > now, "a session that wants a tick at once, for ever")
@@ -111,10 +114,18 @@ final class VirtualPeer: VirtualEnd {
                 guard announces else { return 2 }
                 Capabilities.receiverReports.write(to: out.baseAddress! + 2)
                 return 2 + Capabilities.encodedSize
-            case .keepalive where control.carriesReport:
-                session.meter.takeReport(now: now).write(to: out.baseAddress!)
-                return ReceiverReport.encodedSize
-            default: return 0
+            case .keepalive:
+                var count = 0
+                if control.carriesReport {
+                    session.meter.takeReport(now: now).write(to: out.baseAddress!)
+                    count += ReceiverReport.encodedSize
+                }
+                if control.carriesRest {
+                    RestNotice.write(to: out.baseAddress! + count)
+                    count += RestNotice.encodedSize
+                }
+                return count
+            case .disconnect, .data: return 0
             }
         }
         return Array(bytes.prefix(count))

@@ -72,6 +72,22 @@ struct ExtensionTests {
         #expect(body.withUnsafeBytes { ControlBody.isPlausible(.keepalive, $0) })
     }
 
+    @Test func `a link rests when a keepalive says so, alone or behind a report`() {
+        let notice = written(RestNotice.encodedSize) { RestNotice.write(to: $0) }
+        let report = written(ReceiverReport.encodedSize) { self.report.write(to: $0) }
+        for body in [notice, report + notice, notice + [9], report + notice + [9]] {
+            #expect(body.withUnsafeBytes { RestNotice.isIn(body: $0) })
+            #expect(body.withUnsafeBytes { ControlBody.isPlausible(.keepalive, $0) })
+        }
+        let others: [[UInt8]] = [
+            [], [0xc3], [0xc3, 2], [0xc4, 1], report, report + [0xc3], report + [0xc3, 2], report.dropLast() + notice,
+            [0] + notice,
+        ]
+        for body in others { #expect(!body.withUnsafeBytes { RestNotice.isIn(body: $0) }) }
+        // Who does not know of it takes the report as before.
+        #expect((report + notice).withUnsafeBytes { ReceiverReport(body: $0) } == self.report)
+    }
+
     @Test func `a stock handshake announces nothing`() {
         for body in ["", "A", "AU", "OK", "AU\u{1}", "AUxxxx"].map({ Array($0.utf8) }) {
             #expect(body.withUnsafeBytes { Capabilities(body: $0) }.isEmpty)

@@ -42,7 +42,12 @@ struct Search: ParsableCommand {
     @Option(help: "Virtual seconds of measuring.")
     var duration: Int64 = 8
 
-    private var time: BondTrial.Time { .init(warmUp: warmUp * 1_000_000_000, duration: duration * 1_000_000_000) }
+    @Option(help: "Measurements of each, of which the median counts; each has other losses.")
+    var repeats = 1
+
+    private var time: BondTrial.Time {
+        .init(warmUp: warmUp * 1_000_000_000, duration: duration * 1_000_000_000, repeats: repeats)
+    }
 
     private var peer: BondSimulation.Peer { stock ? .stock : .ours }
 
@@ -52,6 +57,7 @@ struct Search: ParsableCommand {
         guard (0...3600).contains(warmUp), (1...3600).contains(duration) else {
             throw ValidationError("--warm-up is 0 to 3600, --duration 1 to 3600.")
         }
+        guard (1...99).contains(repeats) else { throw ValidationError("--repeats is 1 to 99.") }
         guard worst >= 1 else { throw ValidationError("--worst is at least 1.") }
     }
 

@@ -2,14 +2,17 @@ import TunnelCore
 
 /// A random mix of lines, and how a bond of them compares with the best of them.
 public struct BondTrial: Sendable {
-    /// Nanoseconds of virtual time before the measurement, and of it.
+    /// Nanoseconds of virtual time before the measurement, and of it; and how often it is made, each time with other losses.
+    /// What counts is the median.
     public struct Time: Sendable {
         public var warmUp: Int64
         public var duration: Int64
+        public var repeats: Int
 
-        public init(warmUp: Int64 = 4 * second, duration: Int64 = 8 * second) {
+        public init(warmUp: Int64 = 4 * second, duration: Int64 = 8 * second, repeats: Int = 1) {
             self.warmUp = warmUp
             self.duration = duration
+            self.repeats = repeats
         }
     }
 
@@ -75,11 +78,14 @@ public struct BondTrial: Sendable {
     }
 
     private func goodput(_ lines: [PathConditions], _ changes: [BondSimulation.LineChange]) -> Double {
-        var simulation = BondSimulation(lines: lines, flows: flows, peer: peer, seed: seed)
-        simulation.warmUp = time.warmUp
-        simulation.duration = time.duration
-        simulation.changes = changes
-        return simulation.goodput()
+        let results = (0..<UInt64(time.repeats)).map { number in
+            var simulation = BondSimulation(lines: lines, flows: flows, peer: peer, seed: seed &+ number &* 1_000_003)
+            simulation.warmUp = time.warmUp
+            simulation.duration = time.duration
+            simulation.changes = changes
+            return simulation.goodput()
+        }
+        return results.sorted()[time.repeats / 2]
     }
 
     /// Spread evenly over orders of magnitude.

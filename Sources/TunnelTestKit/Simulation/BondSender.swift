@@ -9,6 +9,7 @@ struct BondSender: ~Copyable {
     private let reports: Bool
     private let losses: [Double]
     private var lastPolicy: Int64 = 0
+    private var carried: UInt32 = 0
     /// Of every packet: nothing that could be marked.
     private let contents = UnsafeMutableRawPointer.allocate(byteCount: 1500, alignment: 8)
 
@@ -42,6 +43,12 @@ struct BondSender: ~Copyable {
         addRoundTrip(max(0, sample) * 1000, link: link, now: now)
         bond.take(report.report, link: link, now: now)
         if now - lastPolicy >= Self.policyInterval { choose(now) }
+    }
+
+    /// Links that carried something at the last call and do not any more.
+    mutating func takeResting() -> UInt32 {
+        defer { carried = bond.carrying }
+        return carried & ~bond.carrying
     }
 
     /// How long the receiver waits for what is missing, by the same measurements.

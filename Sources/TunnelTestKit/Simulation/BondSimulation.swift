@@ -83,6 +83,8 @@ private struct BondRun: ~Copyable {
     private enum Content {
         case segment(flow: Int, number: Int, transmission: UInt16)
         case probe(sentAt: Int64)
+        /// The link rests.
+        case rest
     }
 
     private struct Datagram {
@@ -189,6 +191,7 @@ private struct BondRun: ~Copyable {
         while let time = events.firstTime, time <= now, let event = events.removeFirst() { obey(event) }
         for flow in flows.indices where flows[flow].deadline <= now { flows[flow].timeOut(now: now) }
         drain()
+        if !isStock { tellOfRest() }
     }
 
     private mutating func obey(_ event: Event) {
@@ -260,6 +263,14 @@ private struct BondRun: ~Copyable {
         _ = paths[link].offer(datagram, bytes: packet.size + BondSender.overhead + 28, at: UInt64(now))
     }
 
+    private mutating func tellOfRest() {
+        var resting = sender.takeResting()
+        while resting != 0 {
+            transmit(.init(content: .rest, size: RestNotice.encodedSize), 0, resting.trailingZeroBitCount)
+            resting &= resting - 1
+        }
+    }
+
     /// What the queue drops keeps its number for good.
     private mutating func keep(_ packet: Packet) -> UInt32 {
         if let free = freePackets.popLast() {
@@ -290,6 +301,10 @@ private struct BondRun: ~Copyable {
         receivers[link].meter.note(
             sequence: datagram.linkSequence, size: datagram.packet.size + BondSender.overhead, delay: delay,
             wantsReport: true, now: now)
+        if case .rest = datagram.packet.content {
+            resequencer.forget(link: link)
+            return
+        }
         guard !isStock, datagram.dataSequence != 0 else { return deliver(datagram.packet) }
         let place = Self.place(datagram.dataSequence)
         let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
@@ -331,6 +346,7 @@ private struct BondRun: ~Copyable {
         case .segment(let flow, let segment, let transmission):
             events.insert(
                 .acknowledge(flow: flow, segment: segment, transmission: transmission), at: now + acknowledgementDelay)
+        case .rest: break
         case .probe(let sentAt): outcome.probeDelays.append(now - sentAt)
         }
     }

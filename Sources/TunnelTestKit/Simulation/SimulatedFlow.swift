@@ -30,6 +30,13 @@ struct SimulatedFlow {
     private var undoWindow = 0.0
     private var undoLeft = 0
 
+    // The present round of slow start: its last segment, when it began, and the last acknowledgement close to others.
+    private var roundEnd = -1
+    private var roundStart: Int64 = 0
+    private var lastClose: Int64 = 0
+    private var roundSamples = 0
+    private var roundLeast = Int64.max
+
     private var smoothed: Int64 = 0
     private var variation: Int64 = 0
     private var least = Int64.max
@@ -105,7 +112,7 @@ struct SimulatedFlow {
         deliveredCount += 1
         while oldest < segments.count, segments[oldest].state == .delivered { oldest += 1 }
         if isLatest {
-            addSample(now - segments[segment].sentAt)
+            addSample(now - segments[segment].sentAt, now)
             latestDelivered = max(latestDelivered, segments[segment].sentAt)
         }
         if oldest > recoverUntil { recoverUntil = -1 }
@@ -113,7 +120,7 @@ struct SimulatedFlow {
         if recoverUntil < 0 { grow(now) }
     }
 
-    private mutating func addSample(_ sample: Int64) {
+    private mutating func addSample(_ sample: Int64, _ now: Int64) {
         least = min(least, sample)
         if smoothed == 0 {
             smoothed = sample
@@ -121,8 +128,27 @@ struct SimulatedFlow {
         }
         variation += (abs(sample - smoothed) - variation) / 4
         smoothed += (sample - smoothed) / 8
+        if window < threshold, window >= 16 { findSlowStartsEnd(sample, now) }
+    }
+
+    /// As Linux does it (HyStart, tcp_cubic.c): by the least of a round's samples, once there are eight, and by
+    /// acknowledgements that follow each other closely for half of the least round trip.
+    private mutating func findSlowStartsEnd(_ sample: Int64, _ now: Int64) {
+        if oldest > roundEnd {
+            roundEnd = segments.count - 1
+            roundStart = now
+            roundSamples = 0
+            roundLeast = .max
+            lastClose = now
+        }
+        if now - lastClose <= 2 * millisecond {
+            lastClose = now
+            if now - roundStart > least / 2 { threshold = window }
+        }
+        roundLeast = min(roundLeast, sample)
+        roundSamples += 1
         let slack = min(max(least / 8, 4 * millisecond), 16 * millisecond)
-        if window < threshold, window > 16, sample > least + slack { threshold = window }
+        if roundSamples > 8, roundLeast > least + slack { threshold = window }
     }
 
     /// What was sent a reordering window before something that arrived, and has had a round trip's time, is lost.
