@@ -9,8 +9,6 @@ import TunnelWire
 /// no clock and touches no socket: datagrams and moments come in; ``nextControl(now:)`` tells what to send,
 /// ``visibleState`` and ``reason`` what to report, ``deadline`` when to call ``tick(now:)``.
 public struct LinkSession: BitwiseCopyable, Sendable {
-    public enum Phase: UInt8, Sendable, BitwiseCopyable { case disconnected, authSent, up }
-
     public var settings: Settings
 
     // Sending.
@@ -159,7 +157,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         return incomingRoundTrip < 0 ? nil : incomingRoundTrip
     }
 
-    /// The peer sends nothing but control messages on the link for now; once for each time that it says so.
+    /// The last datagram said that the link rests, and the peer sent nothing on it later that has come: once.
     public mutating func takeRest() -> Bool {
         defer { incomingRest = false }
         return incomingRest
@@ -237,8 +235,8 @@ public struct LinkSession: BitwiseCopyable, Sendable {
     /// Asks the peer for a sign of life, and for one that shows that ours arrives.
     public mutating func probe() { owesProbe = phase == .up }
 
-    /// Nothing but control messages will be sent on the link until further notice, or DATA again. True when a peer that
-    /// understands it is to be told now.
+    /// Whether nothing but control messages is sent on the link from now on. True when a peer that understands it is to be
+    /// told now.
     public mutating func rest(_ isResting: Bool) -> Bool {
         guard rests != isResting else { return false }
         rests = isResting
@@ -340,22 +338,6 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     // MARK: Receiving
 
-    public enum Reception: Equatable, Sendable {
-        /// The plaintext is an inner packet for the device (or the reorder buffer).
-        case data
-        case control
-        case dropped(Drop)
-    }
-
-    public enum Drop: Equatable, Sendable {
-        case replayed
-        case unknownFlow
-        /// Right bytes in the wrong state: DATA while down, cleartext from elsewhere.
-        case state
-        /// The body cannot be of this type.
-        case implausible
-    }
-
     // What is asked per datagram is `mutating` without changing anything: that spares a copy of the whole session at each
     // call, which cost more than all else that a session does per packet.
 
@@ -388,6 +370,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         guard type == .data ? isInnerPacket(body) : ControlBody.isPlausible(type, body) else {
             return .dropped(.implausible)
         }
+        var isLatest = true
         if let index = flows.find(header.flowID) {
             let advances = header.sequence > flows.entries[index].window.highest
             guard flows.entries[index].window.accept(header.sequence) else { return .dropped(.replayed) }
@@ -403,6 +386,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
                 beginFlow(now: now)
             }
             if advances { heard(header, from: source, now: now) }
+            isLatest = advances
         } else {
             guard !isOwnFlow(header.flowID) else { return .dropped(.unknownFlow) }
             guard type == .auth || type == .authOK, mayBeTakenOver(from: source, now: now), canHandshake else {
@@ -421,6 +405,7 @@ public struct LinkSession: BitwiseCopyable, Sendable {
         flows.entries[flows.current].lastHeard = now
         flows.entries[flows.current].isDisconnected = type == .disconnect
         lastHeard = now
+        incomingRest = type == .keepalive && isLatest && RestNotice.isIn(body: body)
         return act(on: type, body, from: source, now: now)
     }
 
@@ -513,7 +498,6 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             guard isUp else { return withoutSession(source, now: now) }
             lastKeepaliveHeard = now
             if let report = ReceiverReport(body: body) { incomingReport = report }
-            incomingRest = RestNotice.isIn(body: body)
             if capabilities.contains(.receiverReports) {
                 if now - lastAnswer >= second {
                     lastAnswer = now
@@ -559,16 +543,6 @@ public struct LinkSession: BitwiseCopyable, Sendable {
 
     // MARK: Sending
 
-    /// A control message to send.
-    public struct Control: Equatable, Sendable {
-        public var type: DatagramType
-        public var destination: SocketAddress
-        /// A KEEPALIVE with our report of what came, rather than one that asks for the peer's.
-        public var carriesReport = false
-        /// A KEEPALIVE that says that the link rests.
-        public var carriesRest = false
-    }
-
     /// The next control message to send now; nil when nothing is owed.
     public mutating func nextControl(now: Int64) -> Control? {
         if owesDisconnect {
@@ -592,9 +566,10 @@ public struct LinkSession: BitwiseCopyable, Sendable {
             owesProbe = false
         }
         lastKeepaliveSent = now
+        // Only a KEEPALIVE without a body asks for a report.
+        if owesProbe { return Control(type: .keepalive, destination: peer) }
         return Control(
-            type: .keepalive, destination: peer, carriesReport: !owesProbe && reportsToPeer,
-            carriesRest: rests && tellsRest)
+            type: .keepalive, destination: peer, carriesReport: reportsToPeer, carriesRest: rests && tellsRest)
     }
 
     /// The header of the next datagram, taking its sequence number. `bodyLength` includes the MAC.

@@ -63,7 +63,7 @@ import Testing
         }
         Thread {
             let connection = acceptRequest(listener)
-            if let answer { write(connection, answer) } else { silent.wait() }
+            if let answer { finish(connection, answer) } else { silent.wait() }
         }.start()
         let client = APIClient(path: path, patience: .milliseconds(answer == nil ? 200 : 60_000))
         let problem = await #expect(throws: Problem.self) {
@@ -98,6 +98,16 @@ private func acceptRequest(_ listener: Int32) -> Int32 {
     var bytes = [UInt8](repeating: 0, count: 4096)
     _ = recv(connection, &bytes, bytes.count, 0)
     return connection
+}
+
+/// Says no more after this, and closes when the client has: to close before all is read that it sends would be a reset.
+private func finish(_ connection: Int32, _ answer: String) {
+    let bytes = Array(answer.utf8)
+    _ = send(connection, bytes, bytes.count, Int32(MSG_NOSIGNAL))
+    shutdown(connection, Int32(SHUT_WR))
+    var rest = [UInt8](repeating: 0, count: 4096)
+    while recv(connection, &rest, rest.count, 0) > 0 {}
+    close(connection)
 }
 
 /// And closes.

@@ -59,6 +59,23 @@ import TunnelTestKit
         }
     }
 
+    /// The second link rests. A KEEPALIVE is 44 bytes, with a report 78, and 2 more when it says so.
+    @Test func aLinkThatRestsSaysSo() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer("customer", wires: [1, 2])
+            try bed.addTunnel("acme", wires: [1, 2], flags: ["--scheduler", "failover"])
+            _ = try bed.startClient("acme", in: customer, wires: [1, 2], general: "scheduler = \"failover\"")
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            let counts = try count(
+                bed, wires: [1, 2], filter: "udp and (udp[4:2] = 54 or udp[4:2] = 88)", expected: [0, 4]
+            ) {
+                try bed.rig.run(["ping", "-q", "-c20", "-i0.02", "-W2", "10.78.0.1"], in: customer)
+            }
+            #expect(counts[0] == 0 && counts[1] >= 4, "\(counts)")
+        }
+    }
+
     @Test func failoverUsesTheFirstLinkAlone() throws {
         try TunnelBed.with { bed in
             let customer = try bed.customer("customer", wires: [1, 2])

@@ -61,5 +61,34 @@ struct SessionRestTests {
         #expect(!client.rest(true))
         connect(true)
         #expect(!client.rest(true))
+        // Its keepalives say it then.
+        pass(client.tick(start + 2 * second))
+        #expect(server.takeRest())
+        #expect(!client.rest(false))
+        pass(client.disconnect(start + 3 * second))
+        #expect(!client.rest(true))
+    }
+
+    /// A link that is suspected rests, and comes back by answers to its probes.
+    @Test func `a probe asks for a report though the link rests`() {
+        client.announces = true
+        connect(true)
+        #expect(client.rest(true))
+        let now = start + second / 2
+        pass(client.tick(now))
+        pass(server.tick(now + second / 10))
+        client.session.probe()
+        pass(client.tick(now + second / 5))
+        #expect(server.session.reportDeadline < .max)
+        #expect(!server.takeRest())
+    }
+
+    @Test func `what was overtaken by data says nothing of the link`() {
+        connect(true)
+        #expect(client.rest(true))
+        let notice = client.tick(start + second / 10)
+        pass(client.data([0x45] + [UInt8](repeating: 0, count: 19), start + second / 10 + 1))
+        pass(notice)
+        #expect(!server.takeRest())
     }
 }

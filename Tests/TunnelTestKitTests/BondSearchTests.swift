@@ -51,6 +51,18 @@ struct BondSearchTests {
         #expect(simulation.goodput() > 11.5e6)
     }
 
+    /// Lossy lines that the bond leaves and takes again: each loss on those in use would wait for the farthest.
+    @Test func aLineThatRestsIsNotWaitedFor() throws {
+        let lines = [
+            try line("rate=0.7mbit delay=1.6ms loss=3.6% queue=46ms"),
+            try line("rate=14mbit delay=1.3ms loss=1.9% queue=47ms"),
+            try line("rate=6.2mbit delay=31ms loss=1.1% queue=52ms"),
+            try line("rate=1.2mbit delay=107ms loss=0.6% queue=92ms"),
+        ]
+        let results = (1...3 as ClosedRange<UInt64>).map { BondSimulation(lines: lines, flows: 8, seed: $0).goodput() }
+        #expect(results.sorted()[1] > 15e6, "\(results)")
+    }
+
     /// Beside traffic that fills both lines, and that is put in order at the other end.
     @Test func whatSendsLittleDoesNotWaitForTheFartherLine() throws {
         let lines = [
