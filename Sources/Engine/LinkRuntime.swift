@@ -48,6 +48,7 @@ struct LinkRuntime {
     var segmentationReturn = Int64.max
     var usesGRO = false
     var health = LinkHealth()
+    var trains = TrainMeter()
     var isFallback = false
     /// What was last told to others.
     var reported: LinkState = .down

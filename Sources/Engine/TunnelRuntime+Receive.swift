@@ -150,8 +150,8 @@ extension TunnelRuntime {
             }
             let isGenuine = state.pointee.session.pointee.lastHeard == now.nanoseconds
             if isGenuine, socket == state.pointee.nextSocket { moveToNextSocket(link, now) }
-            // One KEEPALIVE is most of what comes to an idle link, and epoll tells if there is more.
-            if isGenuine, receives == 1, state.pointee.nextSocket < 0, size == count,
+            // One KEEPALIVE is most of what comes to an idle link, and epoll tells if there is more. A train's are longer.
+            if isGenuine, receives == 1, state.pointee.nextSocket < 0, size == count, count < 256,
                 DatagramHeader(reading: buffer + used).type == .keepalive
             {
                 isKeepalive = true
@@ -256,7 +256,11 @@ extension TunnelRuntime {
             }
             let packet = InboundPacket(bytes: body, count: bodyCount, link: link)
             order(packet, header, &coalescer, now)
-        case .control: if session.pointee.takeRest() { resequencer?.pointee.forget(link: link) }
+        case .control:
+            if session.pointee.takeRest() { resequencer?.pointee.forget(link: link) }
+            if type == .keepalive, !isOther, bodyCount > 0 {
+                takeTrain(UnsafeRawBufferPointer(start: body, count: bodyCount), link, now)
+            }
         case .dropped(let reason):
             if reason == .replayed {
                 record.pointee.droppedReplay &+= 1

@@ -81,7 +81,8 @@ extension TunnelRuntime {
             roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil,
             incomingLossPermille: Double(session.pointee.loss.permille),
             reports: session.pointee.capabilities.contains(.receiverReports) && !isCleartext,
-            takesCopies: session.pointee.capabilities.contains(.redundantCopies))
+            takesCopies: session.pointee.capabilities.contains(.redundantCopies),
+            answersTrains: session.pointee.capabilities.contains(.packetTrains) && !isCleartext)
     }
 
     /// The queue's delays follow what the paced links carry together.

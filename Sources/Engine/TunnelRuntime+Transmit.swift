@@ -46,6 +46,7 @@ extension TunnelRuntime {
             bytes += count
         }
         forEachLink { flush($0, now) }
+        sendTrains(now)
     }
 
     /// Sends the segments of one read; how many there were.
@@ -306,20 +307,30 @@ extension TunnelRuntime {
         _ state: UnsafeMutablePointer<LinkRuntime>, _ session: UnsafeMutablePointer<LinkSession>,
         _ cipher: SessionCipher, _ control: LinkSession.Control, _ now: Moment
     ) {
+        let count = writeBody(of: control, session, to: controlBody, now)
+        trace(.protocol, "sends \(control.type) to \(control.destination)", link: link(ofSlot: state.pointee.slot))
+        if control.type == .keepalive, !control.carriesReport { state.pointee.health.sent(now: now.nanoseconds) }
+        sendControl(state, session, cipher, control.type, bodyCount: count, to: control.destination, now)
+    }
+
+    /// Where the body of a control message is written.
+    var controlBody: UnsafeMutableRawPointer { buffers.scratch + 512 }
+
+    /// Sends a control message whose body is in ``controlBody``.
+    func sendControl(
+        _ state: UnsafeMutablePointer<LinkRuntime>, _ session: UnsafeMutablePointer<LinkSession>,
+        _ cipher: SessionCipher, _ type: DatagramType, bodyCount: Int, to destination: SocketAddress, _ now: Moment
+    ) {
         let datagram = buffers.scratch
-        let plaintext = buffers.scratch + 512
-        let count = writeBody(of: control, session, to: plaintext, now)
         let header = session.pointee.nextHeader(
-            control.type, bodyLength: count + Datagram.macSize, reorder: false, dataSequence: 0,
+            type, bodyLength: bodyCount + Datagram.macSize, reorder: false, dataSequence: 0,
             stamp: now.wireTimestamp, now: now.nanoseconds)
         header.write(to: datagram)
         cipher.seal(
-            plaintext, count: count, to: datagram + DatagramHeader.size, flowID: header.flowID,
+            controlBody, count: bodyCount, to: datagram + DatagramHeader.size, flowID: header.flowID,
             sequence: header.sequence)
-        var to = control.destination
-        let size = Datagram.overhead + count
-        trace(.protocol, "sends \(control.type) to \(control.destination)", link: link(ofSlot: state.pointee.slot))
-        if control.type == .keepalive, !control.carriesReport { state.pointee.health.sent(now: now.nanoseconds) }
+        var to = destination
+        let size = Datagram.overhead + bodyCount
         if transfer(state, datagram, size, to: &to, segmentSize: 0) >= 0 {
             state.pointee.record.pointee.txPackets &+= 1
             state.pointee.record.pointee.txBytes &+= UInt64(size)
@@ -354,5 +365,5 @@ extension TunnelRuntime {
         }
     }
 
-    private static let capabilities: Capabilities = [.receiverReports, .redundantCopies]
+    private static let capabilities: Capabilities = [.receiverReports, .redundantCopies, .packetTrains]
 }

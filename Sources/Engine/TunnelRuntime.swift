@@ -110,6 +110,7 @@ final class TunnelRuntime {
         links = .allocate(capacity: Self.maximumLinks)
         bond = .allocate(capacity: 1)
         bond.initialize(to: LinkBond())
+        bond.pointee.trainDelay = Int64(slot) * Self.trainDistance
         queue = .allocate(capacity: 1)
         queue.initialize(to: FairQueue(linkHeaderLength: definition.device == .tap ? 14 : 0))
         resequencer = Self.makeResequencer(tunnel.definition)
@@ -192,6 +193,7 @@ final class TunnelRuntime {
             askForAddresses(link, now.nanoseconds)
         }
         drainQueue(now)
+        sendTrains(now)
         releaseQueue(now)
         resequencer?.pointee.releaseMemory(now: now.nanoseconds)
         reviewOrder(now)
@@ -217,7 +219,7 @@ final class TunnelRuntime {
             let grid = 50 * millisecond
             earliest = min(earliest, (max(relaxed, now.nanoseconds) / grid + 1) * grid)
         }
-        earliest = min(earliest, queueDeadline(now.nanoseconds))
+        earliest = min(earliest, queueDeadline(now.nanoseconds), bond.pointee.trainDeadline)
         if capturing != 0 { earliest = min(earliest, captures.deadline) }
         if let resequencer { earliest = min(earliest, resequencer.pointee.deadline(now: now.nanoseconds)) }
         deadline = earliest

@@ -24,12 +24,18 @@ public struct LinkBond: ~Copyable {
         public var reports: Bool
         /// The peer drops copies.
         public var takesCopies: Bool
+        /// The peer answers packet trains.
+        public var answersTrains: Bool
 
-        public init(roundTrip: Int64?, incomingLossPermille: Double, reports: Bool, takesCopies: Bool) {
+        public init(
+            roundTrip: Int64?, incomingLossPermille: Double, reports: Bool, takesCopies: Bool,
+            answersTrains: Bool = false
+        ) {
             self.roundTrip = roundTrip
             self.incomingLossPermille = incomingLossPermille
             self.reports = reports
             self.takesCopies = takesCopies
+            self.answersTrains = answersTrains
         }
     }
 
@@ -37,6 +43,12 @@ public struct LinkBond: ~Copyable {
         var pacer = LinkPacer()
         var limit = RateLimit()
         var reports = PathReports()
+        var probe = CapacityProbe()
+        var lossProbe = LossProbe()
+        /// When its last train was sent; 0: none was.
+        var probedAt: Int64 = 0
+        /// Bytes per second that it carries at the least, by its trains.
+        var shown: Double = 0
         var weight: UInt64 = 0
         /// Of what the peer sends, thousandths, over some seconds.
         var incomingLoss: Double = 0
@@ -106,10 +118,12 @@ public struct LinkBond: ~Copyable {
         if isKnown {
             new.weight = links[link].weight
             new.limit = links[link].limit
+            new.probedAt = links[link].probedAt
         }
         (links + link).initialize(to: new)
         known |= Self.bit(link)
         choice.reset(link)
+        updateTrainDeadline()
     }
 
     /// `weight` and `limit` in bytes per second; 0: none.
@@ -123,6 +137,7 @@ public struct LinkBond: ~Copyable {
         known &= ~Self.bit(link)
         eligible &= ~Self.bit(link)
         soonest &= ~Self.bit(link)
+        updateTrainDeadline()
     }
 
     /// The next ``choose(among:now:)`` begins anew.
@@ -167,6 +182,90 @@ public struct LinkBond: ~Copyable {
         links[link].pacer.take(echo, now: now)
     }
 
+    // MARK: Packet trains
+
+    /// Trains of a link that begins wait so long for traffic that needs an answer, nanoseconds: where many begin at once, they
+    /// are not to send them all at once.
+    public var trainDelay: Int64 = 0
+    /// When ``nextTrain(link:size:now:)`` has something to do; .max: not until something changes.
+    public private(set) var trainDeadline = Int64.max
+    /// Something is to be put in order while there are links whose trains still wait.
+    private var needsTrains = false
+    private var waitingTrains: UInt32 = 0
+
+    private static let trainPause = 20 * second
+
+    /// Links that are new wait for traffic, or until their time has come; after that, those that rest while there is more to
+    /// send than others take are asked now and then, since nothing else would tell that they carry more than before.
+    private mutating func scheduleTrains(_ mask: UInt32, now: Int64) {
+        waitingTrains = 0
+        guard policy == .adaptive, mask & (mask &- 1) != 0 else { return }
+        let resting = wasBusy ? mask & ~(eligible | choice.trial) : 0
+        Self.forEach(mask) { link in
+            guard links[link].observation.answersTrains else { return }
+            let last = links[link].probedAt
+            if !links[link].probe.hasEnded {
+                links[link].probe.schedule(max(now + trainDelay, last == 0 ? 0 : last + Self.trainPause / 2))
+                if links[link].probe.dueAt != .max, last == 0 { waitingTrains |= Self.bit(link) }
+                return
+            }
+            links[link].lossProbe.begin(now)
+            if resting & Self.bit(link) != 0, now - last >= Self.trainPause {
+                links[link].probe.schedule(now)
+            }
+        }
+        updateTrainDeadline()
+    }
+
+    /// Traffic waits for what trains tell. True when some are due.
+    public mutating func areTrainsDue(now: Int64) -> Bool {
+        if needsTrains, waitingTrains != 0 {
+            Self.forEach(waitingTrains) { links[$0].probe.schedule(now) }
+            waitingTrains = 0
+            updateTrainDeadline()
+        }
+        needsTrains = false
+        return trainDeadline <= now
+    }
+
+    /// A train to be sent on a link now, of datagrams of `size` bytes.
+    public mutating func nextTrain(link: Int, size: Int, now: Int64) -> CapacityProbe.Train? {
+        defer { updateTrainDeadline() }
+        let roundTrip = (links[link].observation.roundTrip ?? 1_000_000) * 1000
+        guard let train = links[link].probe.next(size: size, roundTrip: roundTrip, now: now) else { return nil }
+        links[link].probedAt = now
+        waitingTrains &= ~Self.bit(link)
+        links[link].limit.sent(size * train.count)
+        return train
+    }
+
+    /// How many small datagrams that ask for a report are to be sent on a link now.
+    public mutating func nextPings(link: Int, now: Int64) -> Int {
+        let count = links[link].lossProbe.next(now: now)
+        if count > 0 { updateTrainDeadline() }
+        return count
+    }
+
+    /// The peer's answer to a train. True when something was found out.
+    public mutating func take(_ result: TrainResult, link: Int, now: Int64) -> Bool {
+        defer { updateTrainDeadline() }
+        let cap = links[link].limit.isSet ? links[link].limit.bytesPerSecond : .infinity
+        switch links[link].probe.take(result, now: now) {
+        case nil: return false
+        case .atLeast(let rate): links[link].shown = min(rate, cap)
+        case .capacity(let rate):
+            if links[link].pacer.capacity == 0 { choice.forget() }
+            links[link].pacer.learn(min(rate, cap))
+        }
+        links[link].lossProbe.begin(now)
+        return true
+    }
+
+    private mutating func updateTrainDeadline() {
+        trainDeadline = .max
+        Self.forEach(known) { trainDeadline = min(trainDeadline, links[$0].probe.deadline, links[$0].lossProbe.dueAt) }
+    }
+
     // MARK: Who shares the traffic
 
     /// `mask`: links that may be used. True when those that are changed.
@@ -179,6 +278,7 @@ public struct LinkBond: ~Copyable {
             chosen = choice.choose(from: mask, flows: flows.count(now: now), isBusy: wasBusy, now: now) {
                 Self.judge(links[$0])
             }
+            scheduleTrains(mask, now: now)
             wasBusy = false
             setHorizons(chosen, trial: choice.trial)
         }
@@ -203,10 +303,11 @@ public struct LinkBond: ~Copyable {
     private static func judge(_ link: Link) -> LinkChoice.Observation {
         let seen = link.observation
         return LinkChoice.Observation(
-            capacity: link.pacer.capacity, recentRate: link.pacer.recentRate,
+            capacity: link.pacer.capacity, guess: max(link.shown, Double(link.weight)),
+            recentRate: link.pacer.recentRate,
             // Who sends no reports leaves us what we lose of theirs to go by.
             lossPermille: seen.reports
-                ? link.reports.lossPermille : link.incomingLoss > tolerableLoss ? link.incomingLoss : 0,
+                ? link.reports.likelyLossPermille : link.incomingLoss > tolerableLoss ? link.incomingLoss : 0,
             roundTrip: seen.roundTrip, takesCopies: seen.takesCopies)
     }
 
@@ -296,6 +397,7 @@ public struct LinkBond: ~Copyable {
 
     /// The link for a datagram of `size` bytes; -1: none may take it now.
     public mutating func pick(_ size: Int) -> Int {
+        needsTrains = true
         var open = eligible & ~blocked
         guard open != 0 else { return -1 }
         if policy == .adaptive { open = soonest != 0 ? soonest : earliest(of: open) }

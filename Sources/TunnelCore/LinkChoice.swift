@@ -5,13 +5,16 @@
 /// (CUBIC: RFC 9438, 5.1 and 5.2). Traffic that is seen to carry more than that minds loss less than TCP, and the estimate
 /// follows.
 ///
-/// A link whose rate is not known, since nothing was sent on it, cannot be judged. While it is on trial it is sent copies
-/// of what the others carry: that harms nobody, and shows whether it carries as much.
+/// A link whose rate is not known, since nothing was sent on it and no packet train told (``CapacityProbe``), cannot be
+/// judged. While it is on trial it is sent copies of what the others carry: that harms nobody, and shows whether it carries
+/// as much.
 public struct LinkChoice: BitwiseCopyable, Sendable {
     /// What is known of a link.
     public struct Observation: BitwiseCopyable, Sendable {
         /// Bytes per second that it carries; 0: not known.
         public var capacity: Double
+        /// Bytes per second that it carries at the least, or is said to; 0: not known.
+        public var guess: Double
         /// Bytes per second that it was seen to carry of late.
         public var recentRate: Double
         public var lossPermille: Double
@@ -21,9 +24,11 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         public var takesCopies: Bool
 
         public init(
-            capacity: Double, recentRate: Double, lossPermille: Double, roundTrip: Int64?, takesCopies: Bool = true
+            capacity: Double, guess: Double = 0, recentRate: Double, lossPermille: Double, roundTrip: Int64?,
+            takesCopies: Bool = true
         ) {
             self.capacity = capacity
+            self.guess = guess
             self.recentRate = recentRate
             self.lossPermille = lossPermille
             self.roundTrip = roundTrip
@@ -60,6 +65,10 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     private static let patience = 500 * millisecond
     /// Microseconds of round trip by which links of one set differ at most.
     private static let mostLag: Int64 = 100_000
+    /// Microseconds of round trip by which a flow does not notice that links differ.
+    private static let smallLag: Int64 = 8000
+    /// Bytes by which a flow grows beyond its first bound, on average over an ordinary download.
+    private static let growth: Double = 210_000
     private static let trialTime = 1500 * millisecond
     private static let firstPause = 20 * second
     private static let longestPause = 600 * second
@@ -69,6 +78,9 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
     private static let mostCompared = 5
 
     public init() {}
+
+    /// What was chosen rested on less than is known now.
+    public mutating func forget() { chosen = 0 }
 
     /// A link began anew.
     public mutating func reset(_ link: Int) {
@@ -115,7 +127,9 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         }
         // Links that promise nothing less may join at any time; who is to leave is given time.
         let isAddition = best & present == present && most >= standard * 0.999
-        if best == present || isAddition {
+        // Nothing is risked where all rates are known and the present set is none, or is none that could be.
+        let isPlain = (chosen & mask == 0 || standard == 0) && isKnown(compared, observe)
+        if best == present || isAddition || isPlain {
             chosen = best
             better = 0
         } else if most < standard * Self.margin {
@@ -133,6 +147,15 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         }
     }
 
+    private func isKnown(_ set: UInt32, _ observe: (Int) -> Observation) -> Bool {
+        var left = set
+        while left != 0 {
+            if observe(left.trailingZeroBitCount).capacity == 0 { return false }
+            left &= left - 1
+        }
+        return true
+    }
+
     // Mutating, though they change nothing: the compiler would copy all records for each call otherwise.
 
     /// Bytes per second that a set promises.
@@ -148,7 +171,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
             let one = observe(link)
             // Who was never filled may carry more than was seen; of those that nothing is known of, the nearest first.
             let guess = Self.usualRate * (1 - Double(min(one.roundTrip ?? 0, 5_000_000)) / 1e8)
-            let share = one.capacity > 0 ? one.capacity : max(guess, records[link].shown * 2)
+            let share = one.capacity > 0 ? one.capacity : max(guess, one.guess, records[link].shown * 2)
             rate += share
             lost += share * one.lossPermille / 1000
             if let roundTrip = one.roundTrip {
@@ -161,7 +184,27 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         // Several links put what is lost on one of them off until the others' queues have passed.
         let wait = set & (set &- 1) == 0 ? Self.ownDelay : Self.ownDelay + Self.sharedDelay
         let cap = flows * Self.rate(loss: min(lost / rate, 1), roundTrip: Double(slowest) / 1e6 + wait)
-        return min(rate, cap * sturdiness)
+        return min(rate, cap * sturdiness, flows * grown(set, fastest, slowest, observe))
+    }
+
+    /// Bytes per second that a flow carries while it is as old as an ordinary download. It begins on the nearest links, and
+    /// takes their first full queue, or the first delay of the farther ones, for the end of what it may hold (HyStart,
+    /// RFC 9406); from there it grows slowly. `fastest`, `slowest`: microseconds there and back.
+    private mutating func grown(
+        _ set: UInt32, _ fastest: Int64, _ slowest: Int64, _ observe: (Int) -> Observation
+    ) -> Double {
+        guard set & (set &- 1) != 0, fastest != .max, slowest - fastest > Self.smallLag, isKnown(set, observe) else {
+            return .infinity
+        }
+        var near: Double = 0
+        var left = set
+        while left != 0 {
+            let one = observe(left.trailingZeroBitCount)
+            left &= left - 1
+            if let roundTrip = one.roundTrip, roundTrip - fastest <= Self.smallLag { near += one.capacity }
+        }
+        let holds = near * (Double(fastest + (slowest - fastest) / 2) / 1e6 + Self.sharedDelay)
+        return (holds + Self.growth) / (Double(slowest) / 1e6 + Self.ownDelay)
     }
 
     /// What a CUBIC flow carries, bytes per second; `roundTrip` in seconds (RFC 9438, figures 5 and 6, C = 0.4). Without

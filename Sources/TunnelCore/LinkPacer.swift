@@ -44,6 +44,8 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     /// A round trip this far above the least is a queue's.
     static let queueTolerance = 5 * millisecond
     private static let minimumCapacity: Double = 8_000
+    /// Bytes in a second.
+    private static let leastUse: UInt32 = 3000
     /// Bytes per second: of more, a packet takes so little time that a path in use is not empty between two of them.
     private static let fineCapacity: Double = 1_000_000
 
@@ -99,6 +101,13 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
     }
 
     // MARK: Measuring
+
+    /// A packet train told what the line carries, bytes per second. What was sent on it lately says more.
+    public mutating func learn(_ rate: Double) {
+        guard capacity == 0 || recentRate < capacity / 10 else { return }
+        capacity = max(Self.minimumCapacity, rate)
+        overloads = 0
+    }
 
     /// The peer counts anew: its next count is compared with none before.
     public mutating func restartCounting() { windowStart = .min / 2 }
@@ -172,7 +181,9 @@ public struct LinkPacer: BitwiseCopyable, Sendable {
         meanRate += (rate - meanRate) * 0.3
         // A queue that holds a packet of ours at least.
         let isQueued = least > Self.queueTolerance && Double(least) / 1e9 * rate >= 1500
-        let isFull = hasOverflowed || isQueued
+        // What was sent to measure by fills nothing; neither does next to nothing.
+        let isUsed = sentBytes &- bytesSent(before: time - second) >= Self.leastUse
+        let isFull = (hasOverflowed || isQueued) && isUsed
         hasOverflowed = false
         defer { beginRest(isQueued: isQueued, rate, queued, time) }
         overloads = isFull ? overloads + 1 : max(0, overloads - 2)

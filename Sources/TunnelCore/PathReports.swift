@@ -7,6 +7,8 @@ public struct PathReports: BitwiseCopyable, Sendable {
     public private(set) var leastQueued: Int64 = 0
     /// Share of what was sent that the line lost, thousandths.
     public private(set) var lossPermille: Double = 0
+    /// The same, less by how little is known yet: one datagram of a hundred may get lost on a good line.
+    public var likelyLossPermille: Double { lossPermille * judged / (judged + Self.doubt) }
     /// A queue of this length is known to overflow, nanoseconds.
     public private(set) var overflow: Int64 = mostOverflow
 
@@ -33,7 +35,10 @@ public struct PathReports: BitwiseCopyable, Sendable {
     private static let leastOverflow = 8 * millisecond
     /// Behind a longer queue a loss may be the queue's.
     private static let shortQueue = 12 * millisecond
+    /// Bytes from one report to the next that may be a queue of ours.
+    private static let leastOwn: UInt64 = 2000
     private static let memory: Double = 1500
+    private static let doubt: Double = 100
 
     public init() {}
 
@@ -51,12 +56,14 @@ public struct PathReports: BitwiseCopyable, Sendable {
         let received = Double(report.packets - last.packets)
         let lost = max(0, expected - received)
         let waited = max(queued, queuedBefore)
-        if waited > Self.leastOverflow, noteQueue(expected, lost, waited, now) { return }
+        // What waited while next to nothing of ours was on its way did so for other reasons.
+        let isOwn = report.bytes &- last.bytes >= Self.leastOwn
+        if isOwn, waited > Self.leastOverflow, noteQueue(expected, lost, waited, now) { return }
         if now - overflowAt > 5 * second, overflow < Self.mostOverflow {
             overflow = overflow * 5 / 4
             overflowAt = now
         }
-        guard waited <= Self.shortQueue else { return }
+        guard waited <= Self.shortQueue || !isOwn else { return }
         judged = min(judged + expected, Self.memory)
         lossPermille += (lost / expected * 1000 - lossPermille) * min(1, expected / max(judged, 100))
     }

@@ -11,6 +11,8 @@ public struct Capabilities: OptionSet, Sendable, BitwiseCopyable {
     public static let receiverReports = Capabilities(rawValue: 1)
     /// Drops redundant copies by their data_seq.
     public static let redundantCopies = Capabilities(rawValue: 2)
+    /// Answers packet trains: ``TrainPlace`` with ``TrainResult``.
+    public static let packetTrains = Capabilities(rawValue: 4)
 
     public static let encodedSize = 4
     private static let tag: UInt8 = 0xc1
@@ -106,5 +108,81 @@ public enum RestNotice {
     public static func isIn(body: UnsafeRawBufferPointer) -> Bool {
         let start = ReceiverReport.isFirst(in: body) ? ReceiverReport.encodedSize : 0
         return body.count >= start + encodedSize && body[start] == tag && body[start + 1] == 1
+    }
+}
+
+/// One datagram of a packet train: datagrams of one size, sent at once, whose distances on arrival tell how fast the line
+/// is. The body of a KEEPALIVE: 0xC4, 1 (format), the fields, and anything for the size.
+public struct TrainPlace: Equatable, Sendable, BitwiseCopyable {
+    /// Tells trains apart, mod 256.
+    public var train: UInt8
+    /// From 0, of `count`.
+    public var place: UInt8
+    public var count: UInt8
+
+    public static let encodedSize = 5
+    private static let tag: UInt8 = 0xc4
+
+    public init(train: UInt8, place: UInt8, count: UInt8) {
+        self.train = train
+        self.place = place
+        self.count = count
+    }
+
+    /// Writes ``encodedSize`` bytes.
+    public func write(to out: UnsafeMutableRawPointer) {
+        for (offset, byte) in [Self.tag, 1, train, place, count].enumerated() {
+            out.storeBytes(of: byte, toByteOffset: offset, as: UInt8.self)
+        }
+    }
+
+    /// From the body of a KEEPALIVE; nil when it is none of a train, or no place in one.
+    public init?(body: UnsafeRawBufferPointer) {
+        guard body.count >= Self.encodedSize, body[0] == Self.tag, body[1] == 1, body[3] < body[4] else { return nil }
+        self.init(train: body[2], place: body[3], count: body[4])
+    }
+}
+
+/// What became of a packet train. The body of a KEEPALIVE: 0xC5, 1 (format), then the fields.
+public struct TrainResult: Equatable, Sendable, BitwiseCopyable {
+    public var train: UInt8
+    /// Datagrams that came.
+    public var received: UInt8
+    /// Nanoseconds from one datagram to the next, fitted to the first half of the train and to the second; 0: too few came.
+    public var firstGap: UInt32
+    public var lastGap: UInt32
+    /// Standard error of the latter.
+    public var gapError: UInt32
+
+    public static let encodedSize = 16
+    private static let tag: UInt8 = 0xc5
+
+    public init(train: UInt8, received: UInt8, firstGap: UInt32, lastGap: UInt32, gapError: UInt32) {
+        self.train = train
+        self.received = received
+        self.firstGap = firstGap
+        self.lastGap = lastGap
+        self.gapError = gapError
+    }
+
+    /// Writes ``encodedSize`` bytes.
+    public func write(to out: UnsafeMutableRawPointer) {
+        out.storeBytes(of: Self.tag, as: UInt8.self)
+        out.storeBytes(of: 1, toByteOffset: 1, as: UInt8.self)
+        out.storeBytes(of: train, toByteOffset: 2, as: UInt8.self)
+        out.storeBytes(of: received, toByteOffset: 3, as: UInt8.self)
+        out.storeBytes(of: firstGap.littleEndian, toByteOffset: 4, as: UInt32.self)
+        out.storeBytes(of: lastGap.littleEndian, toByteOffset: 8, as: UInt32.self)
+        out.storeBytes(of: gapError.littleEndian, toByteOffset: 12, as: UInt32.self)
+    }
+
+    /// From the body of a KEEPALIVE; nil when it carries none.
+    public init?(body: UnsafeRawBufferPointer) {
+        guard body.count >= Self.encodedSize, body[0] == Self.tag, body[1] == 1 else { return nil }
+        func word(_ offset: Int) -> UInt32 {
+            UInt32(littleEndian: body.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+        }
+        self.init(
+            train: body[2], received: body[3], firstGap: word(4), lastGap: word(8), gapError: word(12))
     }
 }

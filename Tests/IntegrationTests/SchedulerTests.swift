@@ -91,4 +91,37 @@ import TunnelTestKit
             try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(10))
         }
     }
+
+    /// What the server's status says of a tunnel's links, Mbit/s.
+    private func rates(_ bed: TunnelBed, _ tunnel: String) throws(RigError) -> [Double] {
+        struct Status: Decodable {
+            struct Link: Decodable { var rate_bps: Double? }
+            var links: [Link]
+        }
+        let answer = try bed.daemon.admin("--json", "status", tunnel)
+        guard let status = try? JSONDecoder().decode([Status].self, from: Data(answer.utf8)).first else {
+            throw .unexpected("status is not what it should be: \(answer)")
+        }
+        return status.links.map { ($0.rate_bps ?? 0) / 1e6 }
+    }
+
+    /// Nothing is sent through the tunnel but a ping: packet trains tell what its lines carry, jitter or none.
+    @Test func whatLinesCarryIsKnownBeforeTheyAreUsed() throws {
+        try TunnelBed.with { bed in
+            let customer = try bed.customer(
+                "customer",
+                lines: [1: "rate=40mbit delay=5ms queue=100ms", 2: "rate=6mbit delay=20ms jitter=2ms queue=50ms"])
+            try bed.addTunnel("acme", wires: [1, 2])
+            _ = try bed.startClient("acme", in: customer, wires: [1, 2])
+            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+            try bed.waitForPing("10.78.0.1", from: customer)
+            // UDP payload is 0.98 of what the line carries.
+            let (first, second) = (30.0...45.0, 4.5...7.0)
+            try waitUntil("rates of the links", within: .seconds(10)) { () throws(RigError) -> Bool in
+                let rates = try rates(bed, "acme")
+                return rates.count == 2 && first.contains(rates[0]) && second.contains(rates[1])
+            }
+            #expect(try bed.linkStates("acme") == ["link1": "up", "link2": "up"])
+        }
+    }
 }

@@ -149,6 +149,46 @@ struct LinkPacerTests {
     }
 }
 
+/// What a link is measured by before it is used.
+struct UnusedLinkTests {
+    @Test func whatIsSentToMeasureByFillsNothing() {
+        var pacer = LinkPacer()
+        var received: UInt32 = 0
+        for step in 1...100 as ClosedRange<Int64> {
+            let now = second + step * 100 * millisecond
+            pacer.advance(to: now)
+            received += 440
+            var echo = LinkPacer.Echo(
+                roundTrip: 300 * millisecond, queued: 120 * millisecond, least: 120 * millisecond)
+            echo.received = (received, now)
+            echo.hasOverflowed = step % 7 == 0
+            pacer.take(echo, now: now)
+        }
+        #expect(pacer.capacity == 0)
+    }
+
+    @Test func aTrainTellsOfAnUnusedLinkAlone() {
+        var pacer = LinkPacer()
+        pacer.learn(2_000_000)
+        #expect(pacer.capacity == 2_000_000)
+        pacer.learn(500_000)
+        #expect(pacer.capacity == 500_000, "it rests")
+        var received: UInt32 = 0
+        for step in 1...200 as ClosedRange<Int64> {
+            let now = second + step * 10 * millisecond
+            pacer.advance(to: now)
+            pacer.sent(4000)
+            received += 4000
+            var echo = LinkPacer.Echo(roundTrip: 20 * millisecond, queued: 0, least: 0)
+            echo.received = (received, now)
+            pacer.take(echo, now: now)
+        }
+        let before = pacer.capacity
+        pacer.learn(5_000_000)
+        #expect(pacer.capacity == before, "it is in use")
+    }
+}
+
 struct RateLimitTests {
     @Test func aCapHoldsAndIsNotOwedForLong() {
         var limit = RateLimit()
@@ -201,5 +241,18 @@ struct PathReportsTests {
         #expect(reports.queued == 40 * millisecond)
         reports.take(report(100, lost: 10, delay: 540, at: 60), now: 60 * millisecond)
         #expect(reports.hasOverflowed && reports.overflow == 30 * millisecond && reports.lossPermille == 0)
+    }
+
+    /// Delays that vary by themselves are no queue of small datagrams: what gets lost then is the line's.
+    @Test func littleTrafficOverflowsNoQueue() {
+        var reports = PathReports()
+        for step in 1...30 as ClosedRange<UInt64> {
+            var small = report(step * 10, lost: step / 3, delay: 500 + UInt16(step % 5) * 20, at: UInt32(step * 100))
+            small.bytes = (small.packets) * 44
+            reports.take(small, now: Int64(step) * 100 * millisecond)
+        }
+        #expect(reports.overflow == second && !reports.hasOverflowed)
+        #expect((20...45).contains(reports.lossPermille), "\(reports.lossPermille)")
+        #expect(reports.likelyLossPermille < reports.lossPermille)
     }
 }

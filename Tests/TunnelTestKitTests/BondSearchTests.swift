@@ -51,16 +51,30 @@ struct BondSearchTests {
         #expect(simulation.goodput() > 11.5e6)
     }
 
-    /// Lossy lines that the bond leaves and takes again: each loss on those in use would wait for the farthest.
-    @Test func aLineThatRestsIsNotWaitedFor() throws {
-        let lines = [
-            try line("rate=0.7mbit delay=1.6ms loss=3.6% queue=46ms"),
-            try line("rate=14mbit delay=1.3ms loss=1.9% queue=47ms"),
-            try line("rate=6.2mbit delay=31ms loss=1.1% queue=52ms"),
-            try line("rate=1.2mbit delay=107ms loss=0.6% queue=92ms"),
-        ]
-        let results = (1...3 as ClosedRange<UInt64>).map { BondSimulation(lines: lines, flows: 8, seed: $0).goodput() }
-        #expect(results.sorted()[1] > 15e6, "\(results)")
+    /// What trains tell before anything is sent: a flow that began on the nearer line would take it for all that there is.
+    @Test(arguments: [
+        ["rate=1mbit delay=5ms queue=100ms", "rate=20mbit delay=70ms queue=100ms"],
+        ["rate=2mbit delay=2ms loss=0.5% queue=100ms", "rate=18mbit delay=38ms queue=50ms"],
+        // The train has to be short for the second, and is of no use on the first.
+        ["rate=20mbit delay=80ms jitter=20ms queue=100ms", "rate=0.7mbit delay=2ms queue=50ms"],
+    ])
+    func aSingleFlowBeginsWhereItCanGrow(_ words: [String]) throws {
+        let trial = BondTrial(lines: try words.map(line), flows: 1, seed: 1)
+        #expect(trial.ratio > 0.95, "\(trial.description)")
+    }
+
+    /// Nothing of the traffic would show it: the bond left that line alone.
+    @Test func aLineThatBecomesFasterWhileItRestsIsTakenUp() throws {
+        var simulation = BondSimulation(
+            lines: [
+                try line("rate=8mbit delay=10ms queue=100ms"), try line("rate=1mbit delay=90ms queue=100ms"),
+            ], flows: 8, seed: 1)
+        simulation.changes = [.init(at: 2 * second, line: 1, settings: [.rate(20_000_000)])]
+        simulation.warmUp = 28 * second
+        let found = simulation.goodput()
+        simulation.answersTrains = false
+        let unasked = simulation.goodput()
+        #expect(found > 15e6 && unasked < 10e6, "\(found), \(unasked)")
     }
 
     /// Beside traffic that fills both lines, and that is put in order at the other end.

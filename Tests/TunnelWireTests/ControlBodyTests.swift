@@ -88,6 +88,47 @@ struct ExtensionTests {
         #expect((report + notice).withUnsafeBytes { ReceiverReport(body: $0) } == self.report)
     }
 
+    @Test func `a datagram of a train and what became of it come back as they were written`() {
+        let place = TrainPlace(train: 0x71, place: 6, count: 8)
+        let result = TrainResult(
+            train: 0x71, received: 7, firstGap: 0x0102_0304, lastGap: 0x1112_1314, gapError: 0x2122_2324)
+        let placed = written(TrainPlace.encodedSize) { place.write(to: $0) }
+        let ended = written(TrainResult.encodedSize) { result.write(to: $0) }
+        #expect(placed == [0xc4, 1, 0x71, 6, 8])
+        #expect(
+            ended == [
+                0xc5, 1, 0x71, 7, 0x04, 0x03, 0x02, 0x01, 0x14, 0x13, 0x12, 0x11, 0x24, 0x23, 0x22, 0x21,
+            ])
+        for tail in [[], [UInt8](repeating: 0, count: 1400)] {
+            #expect((placed + tail).withUnsafeBytes { TrainPlace(body: $0) } == place)
+            #expect((ended + tail).withUnsafeBytes { TrainResult(body: $0) } == result)
+            #expect((placed + tail).withUnsafeBytes { ControlBody.isPlausible(.keepalive, $0) })
+        }
+        #expect(ended.withUnsafeBytes { ControlBody.isPlausible(.keepalive, $0) })
+        // Neither is the other, nor a report, nor says that the link rests.
+        #expect(placed.withUnsafeBytes { TrainResult(body: $0) == nil && !RestNotice.isIn(body: $0) })
+        #expect(ended.withUnsafeBytes { TrainPlace(body: $0) == nil && ReceiverReport(body: $0) == nil })
+    }
+
+    @Test func `what is cut short, of another format or outside its train is no part of one`() {
+        let place = written(TrainPlace.encodedSize) { TrainPlace(train: 1, place: 0, count: 4).write(to: $0) }
+        let result = written(TrainResult.encodedSize) {
+            TrainResult(train: 1, received: 4, firstGap: 5, lastGap: 6, gapError: 7).write(to: $0)
+        }
+        for count in 0..<place.count { #expect(place.prefix(count).withUnsafeBytes { TrainPlace(body: $0) } == nil) }
+        for count in 0..<result.count { #expect(result.prefix(count).withUnsafeBytes { TrainResult(body: $0) } == nil) }
+        for position in 0...1 {
+            var changed = (place, result)
+            changed.0[position] ^= 0x10
+            changed.1[position] ^= 0x10
+            #expect(changed.0.withUnsafeBytes { TrainPlace(body: $0) } == nil)
+            #expect(changed.1.withUnsafeBytes { TrainResult(body: $0) } == nil)
+        }
+        for (at, of) in [(4, 4), (5, 4), (0, 0), (255, 255)] as [(UInt8, UInt8)] {
+            #expect([0xc4, 1, 1, at, of].withUnsafeBytes { TrainPlace(body: $0) } == nil)
+        }
+    }
+
     @Test func `a stock handshake announces nothing`() {
         for body in ["", "A", "AU", "OK", "AU\u{1}", "AUxxxx"].map({ Array($0.utf8) }) {
             #expect(body.withUnsafeBytes { Capabilities(body: $0) }.isEmpty)

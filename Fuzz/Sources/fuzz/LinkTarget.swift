@@ -17,6 +17,7 @@ private struct FuzzedLink: ~Copyable {
     private var session: LinkSession
     private var bond = LinkBond()
     private var health = LinkHealth()
+    private var trains = TrainMeter()
     private let isCleartext: Bool
     private var now: Int64 = second
     private var delivered: Set<[UInt64]> = []
@@ -33,6 +34,7 @@ private struct FuzzedLink: ~Copyable {
         session = LinkSession(settings: settings, flowID: 7, sequence: 1 << 50, now: now)
         session.configure(peer: Self.address(1))
         bond.configure(0, weight: 0, limit: input.flag() ? Double(input.integer(UInt32.self)) : 0)
+        bond.configure(1, weight: 0, limit: 0)
         session.announceStart()
     }
 
@@ -121,7 +123,13 @@ private struct FuzzedLink: ~Copyable {
                 check(isNew || header.flowID >= 16 || session.flows.current < 0 || hasForgotten, "delivered twice")
             }
             if header.flowID >= 16 { hasForgotten = true }
+            if reception == .control, type == .keepalive { takeTrain(plaintext) }
         }
+    }
+
+    private mutating func takeTrain(_ body: UnsafeRawBufferPointer) {
+        if let place = TrainPlace(body: body) { _ = trains.note(place, now: now) }
+        if let result = TrainResult(body: body) { _ = bond.take(result, link: 0, now: now) }
     }
 
     private var hasForgotten = false
@@ -155,11 +163,18 @@ private struct FuzzedLink: ~Copyable {
             .init(
                 roundTrip: session.roundTrip.hasSample ? session.roundTrip.minimum : nil,
                 incomingLossPermille: Double(session.loss.permille),
-                reports: session.capabilities.contains(.receiverReports), takesCopies: true))
+                reports: session.capabilities.contains(.receiverReports), takesCopies: true, answersTrains: true))
         if let sample = session.takeRoundTrip() { bond.note(roundTrip: sample, link: 0, now: now) }
         if let report = session.takeReport() { bond.take(report, link: 0, now: now) }
+        // The second link never carries anything: with one alone there are no trains.
+        _ = bond.choose(among: 3, now: now)
         _ = bond.choose(among: 1, now: now)
         bond.begin(now: now)
+        if bond.areTrainsDue(now: now), let train = bond.nextTrain(link: 0, size: 1400, now: now) {
+            check((4...64).contains(train.count), "a train of \(train.count)")
+        }
+        check((0...10).contains(bond.nextPings(link: 0, now: now)), "many at once")
+        check(bond.trainDeadline > now, "a train that waits for nothing")
         check(bond.deadline(now: now) >= now, "an opening in the past")
         let capacity = bond.capacity(of: 0)
         check(capacity >= 0 && capacity.isFinite, "capacity \(capacity)")

@@ -1,4 +1,5 @@
 import TunnelCore
+import TunnelWire
 
 /// The sending side of a tunnel in virtual time: the engine's own schedule and queue, without descriptors and sessions.
 struct BondSender: ~Copyable {
@@ -7,6 +8,7 @@ struct BondSender: ~Copyable {
     private var roundTrips: [RoundTrip]
     /// Whether the peer reports what arrives; a stock one does not.
     private let reports: Bool
+    private let answersTrains: Bool
     private let losses: [Double]
     private var lastPolicy: Int64 = 0
     private var carried: UInt32 = 0
@@ -16,11 +18,12 @@ struct BondSender: ~Copyable {
     private static let policyInterval = 100 * millisecond
 
     /// `losses`: shares of what a stock peer's lines lose, of which only the way back tells.
-    init(losses: [Double], reports: Bool) {
+    init(losses: [Double], reports: Bool, answersTrains: Bool) {
         let count = losses.count
         self.losses = losses
         roundTrips = Array(repeating: RoundTrip(), count: count)
         self.reports = reports
+        self.answersTrains = answersTrains
         for link in 0..<count { bond.configure(link, weight: 0, limit: 0) }
         contents.initializeMemory(as: UInt8.self, repeating: 0, count: 1500)
     }
@@ -63,6 +66,26 @@ struct BondSender: ~Copyable {
         return min(max(spread + 10 * millisecond, 20 * millisecond), second)
     }
 
+    // MARK: Measuring before use
+
+    var trainDeadline: Int64 { bond.trainDeadline }
+
+    /// Trains that are due now, of datagrams of `bytes` of inner packet, and numbers of small datagrams.
+    mutating func measure(
+        bytes: Int, now: Int64, train: (_ train: CapacityProbe.Train, _ link: Int) -> Void,
+        pings: (_ count: Int, _ link: Int) -> Void
+    ) {
+        guard bond.areTrainsDue(now: now) else { return }
+        for link in roundTrips.indices {
+            if let next = bond.nextTrain(link: link, size: bytes + Self.overhead, now: now) { train(next, link) }
+            pings(bond.nextPings(link: link, now: now), link)
+        }
+    }
+
+    mutating func take(_ result: TrainResult, link: Int, now: Int64) {
+        if bond.take(result, link: link, now: now) { choose(now) }
+    }
+
     // MARK: Who shares the traffic
 
     mutating func choose(_ now: Int64) {
@@ -79,7 +102,7 @@ struct BondSender: ~Copyable {
             link,
             .init(
                 roundTrip: roundTrip.hasSample ? roundTrip.minimum : nil, incomingLossPermille: losses[link] * 1000,
-                reports: reports, takesCopies: reports))
+                reports: reports, takesCopies: reports, answersTrains: answersTrains))
     }
 
     // MARK: Per packet

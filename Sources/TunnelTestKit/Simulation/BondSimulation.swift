@@ -32,6 +32,10 @@ public struct BondSimulation {
     public var changes: [LineChange] = []
     /// A packet of 100 bytes is sent every so many nanoseconds beside the flows.
     public var probeInterval: Int64?
+    /// The receiver answers packet trains, if it is ours.
+    public var answersTrains = true
+    /// How long the tunnel is up before the flows begin, nanoseconds.
+    public var rest: Int64 = 15 * second
 
     public struct Outcome: Sendable {
         /// Bits per second of TCP payload.
@@ -78,6 +82,13 @@ private struct BondRun: ~Copyable {
     private struct Packet {
         var content: Content
         var size: Int
+        /// A KEEPALIVE that says something asks for no report.
+        var asksForNothing: Bool {
+            switch content {
+            case .rest, .train: true
+            case .segment, .probe, .ping: false
+            }
+        }
     }
 
     private enum Content {
@@ -85,6 +96,8 @@ private struct BondRun: ~Copyable {
         case probe(sentAt: Int64)
         /// The link rests.
         case rest
+        case train(TrainPlace)
+        case ping
     }
 
     private struct Datagram {
@@ -98,13 +111,16 @@ private struct BondRun: ~Copyable {
     private enum Event {
         case acknowledge(flow: Int, segment: Int, transmission: UInt16)
         case report(link: Int, Report)
+        case train(link: Int, TrainResult)
         case echo(link: Int, sentAt: Int64)
         case change(line: Int, [PathSetting])
+        case begin
         case probe
     }
 
     private struct Receiver {
         var meter = LinkMeter()
+        var trains = TrainMeter()
         var owesEcho = false
         var lastSentAt: Int64 = 0
         var lastArrival: Int64 = 0
@@ -112,6 +128,7 @@ private struct BondRun: ~Copyable {
 
     private let plan: BondSimulation
     private var now: Int64 = 1000 * second
+    private var flowsBegin: Int64 = 0
     private var paths: [EmulatedPath<Datagram>] = []
     private var linkSequences: [UInt64]
     private var sender: BondSender
@@ -133,7 +150,8 @@ private struct BondRun: ~Copyable {
         self.plan = plan
         linkSequences = Array(repeating: 1, count: plan.lines.count)
         isStock = plan.peer == .stock
-        sender = BondSender(losses: plan.lines.map(\.loss), reports: !isStock)
+        sender = BondSender(
+            losses: plan.lines.map(\.loss), reports: !isStock, answersTrains: !isStock && plan.answersTrains)
         flows = Array(repeating: SimulatedFlow(), count: plan.flows)
         receivers = Array(repeating: Receiver(), count: plan.lines.count)
         resequencer = Resequencer(limit: 4096, links: 32)
@@ -142,7 +160,7 @@ private struct BondRun: ~Copyable {
             paths.append(EmulatedPath(line, seed: plan.seed &+ UInt64(index) &* 7919))
         }
         for change in plan.changes where paths.indices.contains(change.line) {
-            events.insert(.change(line: change.line, change.settings), at: now + change.at)
+            events.insert(.change(line: change.line, change.settings), at: now + plan.rest + change.at)
         }
     }
 
@@ -152,8 +170,9 @@ private struct BondRun: ~Copyable {
             sender.addRoundTrip(max(1000, Int64(plan.lines[link].delay) / 500), link: link, now: now)
         }
         sender.choose(now)
-        let start = now
-        let counted = start + plan.warmUp
+        flowsBegin = now + plan.rest
+        events.insert(.begin, at: flowsBegin)
+        let counted = flowsBegin + plan.warmUp
         let end = counted + plan.duration
         if plan.probeInterval != nil { events.insert(.probe, at: counted) }
         var before = -1
@@ -171,7 +190,8 @@ private struct BondRun: ~Copyable {
     // MARK: Time
 
     private mutating func nextTime() -> Int64 {
-        var next = min(events.firstTime ?? .max, sender.deadline(now: now), resequencer.deadline(now: now))
+        var next = min(
+            events.firstTime ?? .max, sender.deadline(now: now), resequencer.deadline(now: now), sender.trainDeadline)
         for path in paths { if let time = path.nextEvent { next = min(next, Int64(time)) } }
         if !isStock { for receiver in receivers { next = min(next, receiver.meter.deadline) } }
         for flow in flows { next = min(next, flow.deadline) }
@@ -191,7 +211,9 @@ private struct BondRun: ~Copyable {
         while let time = events.firstTime, time <= now, let event = events.removeFirst() { obey(event) }
         for flow in flows.indices where flows[flow].deadline <= now { flows[flow].timeOut(now: now) }
         drain()
-        if !isStock { tellOfRest() }
+        guard !isStock else { return }
+        tellOfRest()
+        measure()
     }
 
     private mutating func obey(_ event: Event) {
@@ -203,7 +225,9 @@ private struct BondRun: ~Copyable {
         case .report(let link, let report):
             sender.take(report, link: link, now: now)
             resequencer.holdTime = sender.holdTime
+        case .train(let link, let result): sender.take(result, link: link, now: now)
         case .change(let line, let settings): paths[line].apply(settings, at: UInt64(now))
+        case .begin: break
         case .probe:
             send(.init(content: .probe(sentAt: now), size: Self.probeSize), flow: .max)
             events.insert(.probe, at: now + (plan.probeInterval ?? second))
@@ -214,7 +238,7 @@ private struct BondRun: ~Copyable {
 
     /// Every flow sends what its window allows, in turn.
     private mutating func pump() {
-        var isBusy = true
+        var isBusy = now >= flowsBegin
         while isBusy {
             isBusy = false
             for flow in flows.indices {
@@ -263,6 +287,20 @@ private struct BondRun: ~Copyable {
         _ = paths[link].offer(datagram, bytes: packet.size + BondSender.overhead + 28, at: UInt64(now))
     }
 
+    /// What is sent to measure by.
+    private mutating func measure() {
+        var due: [(content: Content, size: Int, link: Int)] = []
+        sender.measure(bytes: Self.packetSize, now: now) { train, link in
+            for place in 0..<train.count {
+                let place = TrainPlace(train: train.number, place: UInt8(place), count: UInt8(train.count))
+                due.append((.train(place), Self.packetSize, link))
+            }
+        } pings: { count, link in
+            for _ in 0..<count { due.append((.ping, 0, link)) }
+        }
+        for (content, size, link) in due { transmit(.init(content: content, size: size), 0, link) }
+    }
+
     private mutating func tellOfRest() {
         var resting = sender.takeResting()
         while resting != 0 {
@@ -300,11 +338,16 @@ private struct BondRun: ~Copyable {
         receivers[link].owesEcho = true
         receivers[link].meter.note(
             sequence: datagram.linkSequence, size: datagram.packet.size + BondSender.overhead, delay: delay,
-            wantsReport: true, now: now)
+            wantsReport: !datagram.packet.asksForNothing, now: now)
         if case .rest = datagram.packet.content {
             resequencer.forget(link: link)
             return
         }
+        if case .train(let place) = datagram.packet.content {
+            guard let result = receivers[link].trains.note(place, now: now) else { return }
+            return events.insert(.train(link: link, result), at: now + Int64(plan.lines[link].delay))
+        }
+        if case .ping = datagram.packet.content { return }
         guard !isStock, datagram.dataSequence != 0 else { return deliver(datagram.packet) }
         let place = Self.place(datagram.dataSequence)
         let packet = InboundPacket(bytes: place, count: Self.packetSize, link: link)
@@ -346,7 +389,7 @@ private struct BondRun: ~Copyable {
         case .segment(let flow, let segment, let transmission):
             events.insert(
                 .acknowledge(flow: flow, segment: segment, transmission: transmission), at: now + acknowledgementDelay)
-        case .rest: break
+        case .rest, .train, .ping: break
         case .probe(let sentAt): outcome.probeDelays.append(now - sentAt)
         }
     }
