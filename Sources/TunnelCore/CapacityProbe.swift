@@ -87,13 +87,15 @@ public struct CapacityProbe: BitwiseCopyable, Sendable {
         let isEven = first <= gap * Self.agreement && gap <= first * Self.agreement
         if takes >= Self.shortest, error <= Self.tolerance, isEven { return end(.capacity(rate)) }
         // One that got lost was too long for the line's queue: then this one must do.
-        let isLast = step == Self.lastStep || (failures > 0 && takes >= Self.shortest / 4)
-        guard isLast else {
+        let isShortened = failures > 0 && step < Self.lastStep && takes >= Self.shortest / 4
+        guard step == Self.lastStep || isShortened else {
             step = step < 2 && takes > Self.shortest / 3 ? 2 : Self.lastStep
             dueAt = now
             return nil
         }
-        if takes < Self.shortest / 4 { return end(.atLeast(Double(size * (length / 2 - 1)) / Self.shortest * 4e9)) }
+        if takes < Self.shortest, !isShortened {
+            return end(.atLeast(Double(size * (length / 2 - 1)) / Self.shortest * 1e9))
+        }
         // Delays vary by more than the train takes, which makes it longer. The other way round, a token bucket let the first
         // half through.
         let isUnsure = error > Self.lastTolerance || first > gap * Self.agreement

@@ -128,7 +128,7 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         // Links that promise nothing less may join at any time; who is to leave is given time.
         let isAddition = best & present == present && most >= standard * 0.999
         // Nothing is risked where all rates are known and the present set is none, or is none that could be.
-        let isPlain = (chosen & mask == 0 || standard == 0) && isKnown(compared, observe)
+        let isPlain = chosen & mask == 0 && isKnown(compared, observe)
         if best == present || isAddition || isPlain {
             chosen = best
             better = 0
@@ -184,27 +184,30 @@ public struct LinkChoice: BitwiseCopyable, Sendable {
         // Several links put what is lost on one of them off until the others' queues have passed.
         let wait = set & (set &- 1) == 0 ? Self.ownDelay : Self.ownDelay + Self.sharedDelay
         let cap = flows * Self.rate(loss: min(lost / rate, 1), roundTrip: Double(slowest) / 1e6 + wait)
-        return min(rate, cap * sturdiness, flows * grown(set, fastest, slowest, observe))
+        return min(rate - lost, cap * sturdiness, grown(set, flows, fastest, slowest, observe))
     }
 
-    /// Bytes per second that a flow carries while it is as old as an ordinary download. It begins on the nearest links, and
-    /// takes their first full queue, or the first delay of the farther ones, for the end of what it may hold (HyStart,
-    /// RFC 9406); from there it grows slowly. `fastest`, `slowest`: microseconds there and back.
+    /// Bytes per second that flows carry while they are as old as an ordinary download. They begin on the nearest links, and
+    /// take their first full queue, or the first delay of the farther ones, for the end of what they may hold (HyStart,
+    /// RFC 9406); from there they grow slowly. `fastest`, `slowest`: microseconds there and back.
     private mutating func grown(
-        _ set: UInt32, _ fastest: Int64, _ slowest: Int64, _ observe: (Int) -> Observation
+        _ set: UInt32, _ flows: Double, _ fastest: Int64, _ slowest: Int64, _ observe: (Int) -> Observation
     ) -> Double {
         guard set & (set &- 1) != 0, fastest != .max, slowest - fastest > Self.smallLag, isKnown(set, observe) else {
             return .infinity
         }
         var near: Double = 0
+        var carried: Double = 0
         var left = set
         while left != 0 {
             let one = observe(left.trailingZeroBitCount)
             left &= left - 1
+            carried += one.recentRate
             if let roundTrip = one.roundTrip, roundTrip - fastest <= Self.smallLag { near += one.capacity }
         }
         let holds = near * (Double(fastest + (slowest - fastest) / 2) / 1e6 + Self.sharedDelay)
-        return (holds + Self.growth) / (Double(slowest) / 1e6 + Self.ownDelay)
+        // Unless they have grown already.
+        return max(flows * (holds + Self.growth) / (Double(slowest) / 1e6 + Self.ownDelay), carried)
     }
 
     /// What a CUBIC flow carries, bytes per second; `roundTrip` in seconds (RFC 9438, figures 5 and 6, C = 0.4). Without

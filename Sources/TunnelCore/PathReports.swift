@@ -35,8 +35,8 @@ public struct PathReports: BitwiseCopyable, Sendable {
     private static let leastOverflow = 8 * millisecond
     /// Behind a longer queue a loss may be the queue's.
     private static let shortQueue = 12 * millisecond
-    /// Bytes from one report to the next that may be a queue of ours.
-    private static let leastOwn: UInt64 = 2000
+    /// Bytes of a datagram, on average.
+    private static let smallDatagram: Double = 250
     private static let memory: Double = 1500
     private static let doubt: Double = 100
 
@@ -56,8 +56,8 @@ public struct PathReports: BitwiseCopyable, Sendable {
         let received = Double(report.packets - last.packets)
         let lost = max(0, expected - received)
         let waited = max(queued, queuedBefore)
-        // What waited while next to nothing of ours was on its way did so for other reasons.
-        let isOwn = report.bytes &- last.bytes >= Self.leastOwn
+        // Small datagrams make no queue: what waits, and gets lost, does so for other reasons.
+        let isOwn = Double(report.bytes &- last.bytes) >= received * Self.smallDatagram
         if isOwn, waited > Self.leastOverflow, noteQueue(expected, lost, waited, now) { return }
         if now - overflowAt > 5 * second, overflow < Self.mostOverflow {
             overflow = overflow * 5 / 4

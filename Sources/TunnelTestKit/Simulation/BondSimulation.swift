@@ -34,7 +34,7 @@ public struct BondSimulation {
     public var probeInterval: Int64?
     /// The receiver answers packet trains, if it is ours.
     public var answersTrains = true
-    /// How long the tunnel is up before the flows begin, nanoseconds.
+    /// How long the tunnel is up before the flows begin, nanoseconds, where that tells it anything.
     public var rest: Int64 = 15 * second
 
     public struct Outcome: Sendable {
@@ -139,6 +139,7 @@ private struct BondRun: ~Copyable {
     private var outcome = BondSimulation.Outcome(goodput: 0)
     private var events = EventHeap<Event>()
     private let acknowledgementDelay: Int64
+    private let rest: Int64
     private let isStock: Bool
     /// The line that a stock peer's next acknowledgement takes.
     private var nextAcknowledger = 0
@@ -152,6 +153,7 @@ private struct BondRun: ~Copyable {
         isStock = plan.peer == .stock
         sender = BondSender(
             losses: plan.lines.map(\.loss), reports: !isStock, answersTrains: !isStock && plan.answersTrains)
+        rest = !isStock && plan.answersTrains ? plan.rest : 0
         flows = Array(repeating: SimulatedFlow(), count: plan.flows)
         receivers = Array(repeating: Receiver(), count: plan.lines.count)
         resequencer = Resequencer(limit: 4096, links: 32)
@@ -160,7 +162,7 @@ private struct BondRun: ~Copyable {
             paths.append(EmulatedPath(line, seed: plan.seed &+ UInt64(index) &* 7919))
         }
         for change in plan.changes where paths.indices.contains(change.line) {
-            events.insert(.change(line: change.line, change.settings), at: now + plan.rest + change.at)
+            events.insert(.change(line: change.line, change.settings), at: now + rest + change.at)
         }
     }
 
@@ -170,7 +172,7 @@ private struct BondRun: ~Copyable {
             sender.addRoundTrip(max(1000, Int64(plan.lines[link].delay) / 500), link: link, now: now)
         }
         sender.choose(now)
-        flowsBegin = now + plan.rest
+        flowsBegin = now + rest
         events.insert(.begin, at: flowsBegin)
         let counted = flowsBegin + plan.warmUp
         let end = counted + plan.duration

@@ -80,8 +80,11 @@ struct SimulatedFlow {
 
     /// When everything in flight is given up unless something arrives.
     var deadline: Int64 {
-        inFlight == 0 && lostHead == lost.count ? .max : progressAt + max(200 * millisecond, smoothed + 4 * variation)
+        inFlight == 0 && lostHead == lost.count ? .max : progressAt + patience
     }
+
+    /// RFC 6298, 2.
+    private var patience: Int64 { smoothed == 0 ? second : max(200 * millisecond, smoothed + 4 * variation) }
 
     mutating func timeOut(now: Int64) {
         guard now >= deadline else { return }
