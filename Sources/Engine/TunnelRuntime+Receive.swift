@@ -104,6 +104,9 @@ extension TunnelRuntime {
 
     // MARK: One link
 
+    /// A KEEPALIVE's datagram is shorter, unless it is of a packet train.
+    private static let plainKeepaliveLimit = 256
+
     /// Receives for `share` nanoseconds, and once at least: datagrams may be made to cost time, and other tunnels wait.
     ///
     /// - Returns: whether one KEEPALIVE came and nothing else.
@@ -150,8 +153,8 @@ extension TunnelRuntime {
             }
             let isGenuine = state.pointee.session.pointee.lastHeard == now.nanoseconds
             if isGenuine, socket == state.pointee.nextSocket { moveToNextSocket(link, now) }
-            // One KEEPALIVE is most of what comes to an idle link, and epoll tells if there is more. A train's are longer.
-            if isGenuine, receives == 1, state.pointee.nextSocket < 0, size == count, count < 256,
+            // One KEEPALIVE is most of what comes to an idle link, and epoll tells if there is more.
+            if isGenuine, receives == 1, state.pointee.nextSocket < 0, size == count, count < Self.plainKeepaliveLimit,
                 DatagramHeader(reading: buffer + used).type == .keepalive
             {
                 isKeepalive = true

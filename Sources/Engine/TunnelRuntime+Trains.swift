@@ -1,7 +1,6 @@
 import Glibc
 import ProcessChannel
 import TunnelCore
-import TunnelCrypto
 import TunnelWire
 
 // What is sent to find out what a link carries and loses, before or between what it is for: packet trains, and small
@@ -11,7 +10,7 @@ extension TunnelRuntime {
     /// Where many tunnels begin at once, the trains of one follow those of another.
     static let trainDistance = 30 * millisecond
 
-    /// Sends the trains that are due.
+    /// Sends the trains and small datagrams that are due.
     func sendTrains(_ now: Moment) {
         guard bond.pointee.areTrainsDue(now: now.nanoseconds) else { return }
         // Of DATA's size: what the links carry at most.
@@ -40,13 +39,8 @@ extension TunnelRuntime {
             if !state.pointee.run.takes(bodyCount + Datagram.overhead) { flush(link, now) }
             fill(place)
             let datagram = state.pointee.run.append(bodyCount + Datagram.overhead)
-            let header = state.pointee.session.pointee.nextHeader(
-                .keepalive, bodyLength: bodyCount + Datagram.macSize, reorder: false, dataSequence: 0,
-                stamp: now.wireTimestamp, now: now.nanoseconds)
-            state.pointee.cipher.seal(
-                controlBody, count: bodyCount, to: datagram + DatagramHeader.size, flowID: header.flowID,
-                sequence: header.sequence)
-            header.write(to: datagram)
+            sealControl(
+                state.pointee.session, state.pointee.cipher, .keepalive, bodyCount: bodyCount, to: datagram, now)
         }
         flush(link, now)
     }

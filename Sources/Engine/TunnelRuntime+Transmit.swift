@@ -322,13 +322,7 @@ extension TunnelRuntime {
         _ cipher: SessionCipher, _ type: DatagramType, bodyCount: Int, to destination: SocketAddress, _ now: Moment
     ) {
         let datagram = buffers.scratch
-        let header = session.pointee.nextHeader(
-            type, bodyLength: bodyCount + Datagram.macSize, reorder: false, dataSequence: 0,
-            stamp: now.wireTimestamp, now: now.nanoseconds)
-        header.write(to: datagram)
-        cipher.seal(
-            controlBody, count: bodyCount, to: datagram + DatagramHeader.size, flowID: header.flowID,
-            sequence: header.sequence)
+        sealControl(session, cipher, type, bodyCount: bodyCount, to: datagram, now)
         var to = destination
         let size = Datagram.overhead + bodyCount
         if transfer(state, datagram, size, to: &to, segmentSize: 0) >= 0 {
@@ -337,6 +331,20 @@ extension TunnelRuntime {
         } else {
             state.pointee.record.pointee.droppedSend &+= 1
         }
+    }
+
+    /// Writes the datagram of a control message whose body is in ``controlBody``.
+    func sealControl(
+        _ session: UnsafeMutablePointer<LinkSession>, _ cipher: SessionCipher, _ type: DatagramType, bodyCount: Int,
+        to datagram: UnsafeMutableRawPointer, _ now: Moment
+    ) {
+        let header = session.pointee.nextHeader(
+            type, bodyLength: bodyCount + Datagram.macSize, reorder: false, dataSequence: 0,
+            stamp: now.wireTimestamp, now: now.nanoseconds)
+        header.write(to: datagram)
+        cipher.seal(
+            controlBody, count: bodyCount, to: datagram + DatagramHeader.size, flowID: header.flowID,
+            sequence: header.sequence)
     }
 
     /// The body's length. A server answers in our own dialect only who spoke it; stock ignores what it does not know.

@@ -19,7 +19,7 @@ public struct CapacityProbe: BitwiseCopyable, Sendable {
     public enum Finding: Equatable, Sendable {
         /// Bytes per second.
         case capacity(Double)
-        /// So fast that a train does not tell how fast: bytes per second at the least.
+        /// Bytes per second at the least: too fast for a train to tell, or delays vary by more than it takes.
         case atLeast(Double)
     }
 

@@ -182,12 +182,12 @@ public struct LinkBond: ~Copyable {
         links[link].pacer.take(echo, now: now)
     }
 
-    // MARK: Packet trains
+    // MARK: Measuring before use
 
-    /// Trains of a link that begins wait so long for traffic that needs an answer, nanoseconds: where many begin at once, they
-    /// are not to send them all at once.
+    /// Trains of a link that begins wait so long, unless traffic comes that is to be put in order, nanoseconds: where many
+    /// tunnels begin at once, not all send theirs at once.
     public var trainDelay: Int64 = 0
-    /// When ``nextTrain(link:size:now:)`` has something to do; .max: not until something changes.
+    /// When ``nextTrain(link:size:now:)`` or ``nextPings(link:now:)`` has something to do; .max: not until something changes.
     public private(set) var trainDeadline = Int64.max
     /// Something is to be put in order while there are links whose trains still wait.
     private var needsTrains = false
@@ -217,7 +217,7 @@ public struct LinkBond: ~Copyable {
         updateTrainDeadline()
     }
 
-    /// Traffic waits for what trains tell. True when some are due.
+    /// Whether a train or small datagrams are due. What waited for traffic is due once there was some.
     public mutating func areTrainsDue(now: Int64) -> Bool {
         if needsTrains, waitingTrains != 0 {
             Self.forEach(waitingTrains) { links[$0].probe.schedule(now) }

@@ -28,7 +28,7 @@ public struct Capabilities: OptionSet, Sendable, BitwiseCopyable {
     public init(body: UnsafeRawBufferPointer) {
         self.init(rawValue: 0)
         guard body.count >= 2 + Self.encodedSize, body[2] == Self.tag, body[3] == 1 else { return }
-        self.init(rawValue: UInt16(littleEndian: body.loadUnaligned(fromByteOffset: 4, as: UInt16.self)))
+        self.init(rawValue: body.word(4))
     }
 }
 
@@ -80,15 +80,12 @@ public struct ReceiverReport: Equatable, Sendable, BitwiseCopyable {
     /// From the body of a KEEPALIVE; nil when it carries none.
     public init?(body: UnsafeRawBufferPointer) {
         guard Self.isFirst(in: body) else { return nil }
-        func word<T: FixedWidthInteger>(_ offset: Int, _ type: T.Type) -> T {
-            T(littleEndian: body.loadUnaligned(fromByteOffset: offset, as: T.self))
-        }
-        highestSequence = word(2, UInt64.self)
-        packets = word(10, UInt64.self)
-        bytes = word(18, UInt64.self)
-        time = word(26, UInt32.self)
-        delay = word(30, UInt16.self)
-        minimumDelay = word(32, UInt16.self)
+        highestSequence = body.word(2)
+        packets = body.word(10)
+        bytes = body.word(18)
+        time = body.word(26)
+        delay = body.word(30)
+        minimumDelay = body.word(32)
     }
 }
 
@@ -148,7 +145,8 @@ public struct TrainResult: Equatable, Sendable, BitwiseCopyable {
     public var train: UInt8
     /// Datagrams that came.
     public var received: UInt8
-    /// Nanoseconds from one datagram to the next, fitted to the first half of the train and to the second; 0: too few came.
+    /// Nanoseconds from one datagram to the next, fitted to the first half of the train and to the second; 0: too few
+    /// came, or all at once.
     public var firstGap: UInt32
     public var lastGap: UInt32
     /// Standard error of the latter.
@@ -179,10 +177,14 @@ public struct TrainResult: Equatable, Sendable, BitwiseCopyable {
     /// From the body of a KEEPALIVE; nil when it carries none.
     public init?(body: UnsafeRawBufferPointer) {
         guard body.count >= Self.encodedSize, body[0] == Self.tag, body[1] == 1 else { return nil }
-        func word(_ offset: Int) -> UInt32 {
-            UInt32(littleEndian: body.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-        }
         self.init(
-            train: body[2], received: body[3], firstGap: word(4), lastGap: word(8), gapError: word(12))
+            train: body[2], received: body[3], firstGap: body.word(4), lastGap: body.word(8), gapError: body.word(12))
+    }
+}
+
+extension UnsafeRawBufferPointer {
+    /// A little-endian integer that begins at an offset.
+    fileprivate func word<T: FixedWidthInteger & BitwiseCopyable>(_ offset: Int) -> T {
+        T(littleEndian: loadUnaligned(fromByteOffset: offset, as: T.self))
     }
 }

@@ -59,14 +59,20 @@ import TunnelTestKit
         }
     }
 
+    /// Both ends use the second of two links when the first is down.
+    private func failoverCustomer(_ bed: TunnelBed) throws -> NetworkNamespace {
+        let customer = try bed.customer("customer", wires: [1, 2])
+        try bed.addTunnel("acme", wires: [1, 2], flags: ["--scheduler", "failover"])
+        _ = try bed.startClient("acme", in: customer, wires: [1, 2], general: "scheduler = \"failover\"")
+        try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
+        try bed.waitForPing("10.78.0.1", from: customer)
+        return customer
+    }
+
     /// The second link rests. A KEEPALIVE is 44 bytes, with a report 78, and 2 more when it says so.
     @Test func aLinkThatRestsSaysSo() throws {
         try TunnelBed.with { bed in
-            let customer = try bed.customer("customer", wires: [1, 2])
-            try bed.addTunnel("acme", wires: [1, 2], flags: ["--scheduler", "failover"])
-            _ = try bed.startClient("acme", in: customer, wires: [1, 2], general: "scheduler = \"failover\"")
-            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
-            try bed.waitForPing("10.78.0.1", from: customer)
+            let customer = try failoverCustomer(bed)
             let counts = try count(
                 bed, wires: [1, 2], filter: "udp and (udp[4:2] = 54 or udp[4:2] = 88)", expected: [0, 4]
             ) {
@@ -78,11 +84,7 @@ import TunnelTestKit
 
     @Test func failoverUsesTheFirstLinkAlone() throws {
         try TunnelBed.with { bed in
-            let customer = try bed.customer("customer", wires: [1, 2])
-            try bed.addTunnel("acme", wires: [1, 2], flags: ["--scheduler", "failover"])
-            _ = try bed.startClient("acme", in: customer, wires: [1, 2], general: "scheduler = \"failover\"")
-            try bed.waitForLinks("acme", ["link1": "up", "link2": "up"])
-            try bed.waitForPing("10.78.0.1", from: customer)
+            let customer = try failoverCustomer(bed)
             let counts = try count(bed, wires: [1, 2], filter: "udp and greater 900", expected: [100, 0]) {
                 try bed.rig.run(["ping", "-q", "-c50", "-i0.02", "-W2", "-s", "1000", "10.78.0.1"], in: customer)
             }
@@ -90,19 +92,6 @@ import TunnelTestKit
             try bed.rig.ip(bed.server, "link", "set", "dev", "wire1", "down")
             try bed.waitForPing("10.78.0.1", from: customer, within: .seconds(10))
         }
-    }
-
-    /// What the server's status says of a tunnel's links, Mbit/s.
-    private func rates(_ bed: TunnelBed, _ tunnel: String) throws(RigError) -> [Double] {
-        struct Status: Decodable {
-            struct Link: Decodable { var rate_bps: Double? }
-            var links: [Link]
-        }
-        let answer = try bed.daemon.admin("--json", "status", tunnel)
-        guard let status = try? JSONDecoder().decode([Status].self, from: Data(answer.utf8)).first else {
-            throw .unexpected("status is not what it should be: \(answer)")
-        }
-        return status.links.map { ($0.rate_bps ?? 0) / 1e6 }
     }
 
     /// Nothing is sent through the tunnel but a ping: packet trains tell what its lines carry, jitter or none.
@@ -118,7 +107,7 @@ import TunnelTestKit
             // UDP payload is 0.98 of what the line carries.
             let (first, second) = (30.0...45.0, 4.5...7.0)
             try waitUntil("rates of the links", within: .seconds(10)) { () throws(RigError) -> Bool in
-                let rates = try rates(bed, "acme")
+                let rates = try bed.links(of: "acme").map { ($0.rate ?? 0) / 1e6 }
                 return rates.count == 2 && first.contains(rates[0]) && second.contains(rates[1])
             }
             #expect(try bed.linkStates("acme") == ["link1": "up", "link2": "up"])

@@ -124,22 +124,32 @@ final class TunnelBed {
         }
     }
 
-    /// The states of a tunnel's links by their names.
-    func linkStates(_ tunnel: String) throws(RigError) -> [String: String] {
-        struct Status: Decodable {
-            struct Link: Decodable {
-                var name: String
-                var state: String
-            }
-            var name: String
-            var links: [Link]
+    /// What the server's status says of a link.
+    struct LinkStatus: Decodable {
+        var name: String
+        var state: String
+        /// Bits per second.
+        var rate: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case name, state
+            case rate = "rate_bps"
         }
+    }
+
+    func links(of tunnel: String) throws(RigError) -> [LinkStatus] {
+        struct Status: Decodable { var links: [LinkStatus] }
         let answer = try daemon.admin("--json", "status", tunnel)
         guard let status = try? JSONDecoder().decode([Status].self, from: Data(answer.utf8)), let only = status.first
         else {
             throw .unexpected("status is not what it should be: \(answer)")
         }
-        return Dictionary(uniqueKeysWithValues: only.links.map { ($0.name, $0.state) })
+        return only.links
+    }
+
+    /// The states of a tunnel's links by their names.
+    func linkStates(_ tunnel: String) throws(RigError) -> [String: String] {
+        Dictionary(uniqueKeysWithValues: try links(of: tunnel).map { ($0.name, $0.state) })
     }
 
     func waitForLinks(_ tunnel: String, _ states: [String: String], within limit: Duration = .seconds(20)) throws {

@@ -55,7 +55,7 @@ struct TrainMeterTests {
         var line = TrainLine(gap: 1_000_000)
         line.loses = [0, 3, 13, 20]
         let result = try #require(measure(line, count: 24))
-        // A lost datagram took its time on the line before it was lost, or here none at all: three are missing.
+        // Here what gets lost takes no time on the line: two of the second half do.
         #expect(result.received == 20)
         #expect((800_000...1_010_000).contains(result.lastGap), "\(result)")
     }
@@ -80,7 +80,7 @@ struct TrainMeterTests {
         #expect(result.gapError > 5000, "\(result)")
     }
 
-    /// A peer may say anything: places twice, none at all, trains that never end.
+    /// A peer may say anything: one place again and again, a train of one.
     @Test func aPeerThatRepeatsPlacesIsAnsweredWithNothing() {
         var meter = TrainMeter()
         var last: TrainResult?
@@ -277,7 +277,7 @@ struct BondTrainTests {
         #expect(due == [false, false, false])
     }
 
-    /// 2 Mbit/s with 60 ms more than 50 Mbit/s are left out at once, and asked now and then while there is more to send.
+    /// 2 Mbit/s, 170 ms behind 5 Mbit/s, are left out at once, and asked now and then while there is more to send.
     @Test func aLinkThatRestsIsAskedAgain() {
         var bond = bond(roundTrips: [10_000, 180_000])
         _ = bond.choose(among: 0b11, now: second)

@@ -6,8 +6,8 @@ struct Search: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Random mixes of lines in virtual time: where does a bond carry less than its best line?",
         discussion: """
-            Each seed draws 2 to 4 lines and 1 or 8 TCP flows; the bond is compared with each line alone. Needs no \
-            privileges and no network. The worst cases are printed, each with its seed.
+            Each seed draws 2 to 4 lines and 1 or 8 TCP flows; the bond is compared with each line alone. The flows begin \
+            when the bond has been up for 15 s. Needs no privileges and no network. The worst cases are printed, each with its seed.
             """)
 
     @Option(help: "The first seed.")
@@ -26,7 +26,7 @@ struct Search: ParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "What becomes of one of --lines: milliseconds from the start, its number from 1, the emulator's words, as in "
+            "What becomes of one of --lines: milliseconds from when the flows begin, its number from 1, the emulator's words, as in "
                 + "'6000 2 delay=40ms'. May be given several times.", valueName: "change"))
     var change: [String] = []
 

@@ -34,7 +34,8 @@ public struct BondSimulation {
     public var probeInterval: Int64?
     /// The receiver answers packet trains, if it is ours.
     public var answersTrains = true
-    /// How long the tunnel is up before the flows begin, nanoseconds, where that tells it anything.
+    /// How long the tunnel is up before the flows begin, nanoseconds, where the receiver answers packet trains: others learn
+    /// nothing from that.
     public var rest: Int64 = 15 * second
 
     public struct Outcome: Sendable {
@@ -44,7 +45,7 @@ public struct BondSimulation {
         public var probeDelays: [Int64] = []
     }
 
-    /// What becomes of a line, at a time in nanoseconds from the start.
+    /// What becomes of a line, at a time in nanoseconds from when the flows begin.
     public struct LineChange: Sendable {
         public var at: Int64
         public var line: Int
